@@ -1,0 +1,1 @@
+"""From sockets to envelopes: the listener, the SMTP session and its transaction."""

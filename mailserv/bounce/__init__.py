@@ -1,0 +1,1 @@
+"""Sorry: whether to send a delivery status notification, and its document."""

@@ -1,0 +1,1 @@
+"""Out of the door: transports, MX lookup, the SMTP client connection."""

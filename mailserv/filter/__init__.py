@@ -1,0 +1,1 @@
+"""May this pass? Checks, header completion, limits."""

@@ -1,0 +1,1 @@
+"""The hook specifications, the plugin host, and the runner that isolates plugins."""

@@ -1,0 +1,1 @@
+"""The nouns of mail: frozen values without I/O, importable by plugins."""

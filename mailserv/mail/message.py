@@ -1,0 +1,98 @@
+"""A message's content, and the whole of what one acceptance commits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mailserv.mail.address import Address
+from mailserv.mail.route import Route
+from mailserv.mail.trace import TraceEntry
+
+BLOCK = 256 * 1024  # octets: how much of a message is in memory at a time when it comes from a file
+
+
+class Content(Protocol):
+    """Header section and body as bytes, CRLF line ends, no dot-stuffing. Any thread; each `blocks` call reads anew."""
+
+    @property
+    def size(self) -> int:
+        """Octets."""
+        ...
+
+    def blocks(self) -> Iterator[bytes]:
+        """The content in order, in blocks of at most BLOCK octets, or in one when it is in memory."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BytesContent:
+    """Content that is small enough to be one `bytes`."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def blocks(self) -> Iterator[bytes]:
+        yield self.data
+
+
+def header_section(content: Content, limit: int = 1024 * 1024) -> bytes:
+    """The header section without the empty line, at most `limit` octets of it. Reads no more blocks than it needs."""
+    seen = b""
+    for block in content.blocks():
+        seen += block
+        if seen.startswith(b"\r\n"):
+            return b""
+        end = seen.find(b"\r\n\r\n")
+        if end >= 0:
+            return seen[: min(end + 2, limit)]
+        if len(seen) >= limit:
+            break
+    return seen[:limit]
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxDelivery:
+    """One copy in one local mailbox: the row is the delivery. Key: (queue id, recipient) - see lesson 3 of the design.
+
+    `account` is the account's address; `recipient` the forward-path it came for; `prefix` the header fields that
+    final delivery adds before the content (Return-Path, RFC 5321 §4.4; Delivered-To), CRLF line ends.
+    """
+
+    account: str
+    recipient: str
+    prefix: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRecipient:
+    """One recipient for the queue. `original` is the path RCPT named (before aliases); `parameters` are RCPT's own."""
+
+    forward_path: Address
+    original: Address
+    route: Route
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """Everything that one message's acceptance commits, in one transaction, before its 250 (RFC 5321 §6.1).
+
+    `parameters` are MAIL's (keyword in capitals → value, "" without one): BODY, SMTPUTF8, RET, ENVID, …
+    `login` is the account that submitted it ("" if none): delay notices go only to our own senders.
+    """
+
+    queue_id: str
+    reverse_path: Address
+    content: Content
+    received_at: float
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    login: str = ""
+    peer_ip: str = ""
+    mailboxes: tuple[MailboxDelivery, ...] = ()
+    queued: tuple[QueuedRecipient, ...] = ()
+    trace: tuple[TraceEntry, ...] = ()

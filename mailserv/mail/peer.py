@@ -1,0 +1,41 @@
+"""Who is at the other end of a session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TLSInfo:
+    """What a handshake agreed on, as `ssl.SSLSocket.version()` and `.cipher()` name it."""
+
+    version: str
+    cipher: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The client as one command sees it; a new value is made when EHLO, TLS or AUTH change it.
+
+    `service` is the `[[listen]]` service: smtp, submission, submissions, pop3, pop3s.
+    `helo` is what EHLO or HELO claimed, "" before; it is never trusted (RFC 5321 §4.1.4).
+    `login` is the authenticated account's address, "" without AUTH.
+    `relay` tells whether the address lies in `[relay] networks`.
+    """
+
+    ip: str
+    port: int
+    service: str
+    session_id: str
+    helo: str = ""
+    esmtp: bool = False
+    tls: TLSInfo | None = None
+    login: str = ""
+    relay: bool = False
+
+    @property
+    def protocol(self) -> str:
+        """The "with" clause of Received (RFC 3848; UTF8 forms are made by the caller, RFC 6531 §4.3)."""
+        if not self.esmtp:
+            return "SMTP"
+        return "ESMTP" + ("S" if self.tls else "") + ("A" if self.login else "")

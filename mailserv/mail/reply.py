@@ -1,0 +1,90 @@
+"""SMTP replies (RFC 5321 §4.2) with enhanced status codes (RFC 3463), each named once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Severity(Enum):
+    """What the first digit says (RFC 5321 §4.2.1)."""
+
+    POSITIVE = 2
+    INTERMEDIATE = 3
+    TRANSIENT = 4
+    PERMANENT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply: a three-digit code, an enhanced status ("" where RFC 2034 §4 allows none) and text, "\\n" between lines."""
+
+    code: int
+    enhanced: str
+    text: str
+
+    @property
+    def severity(self) -> Severity:
+        return Severity(self.code // 100)
+
+    @property
+    def is_positive(self) -> bool:
+        """2xx or 3xx: the command did what it is for."""
+        return self.code < 400
+
+    def encode(self, *, enhanced: bool = True) -> bytes:
+        """The reply as it goes on the wire. Characters that could break a line were refused or replaced by the maker."""
+        prefix = f"{self.enhanced} " if enhanced and self.enhanced else ""
+        lines = self.text.split("\n")
+        head = "".join(f"{self.code}-{prefix}{line}\r\n" for line in lines[:-1])
+        return f"{head}{self.code} {prefix}{lines[-1]}\r\n".encode("utf-8", "replace")
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (str(self.code), self.enhanced, self.text.replace("\n", " ")) if part)
+
+
+# Positive.
+OK = Reply(250, "2.0.0", "Ok")
+SENDER_OK = Reply(250, "2.1.0", "Sender ok")
+RECIPIENT_OK = Reply(250, "2.1.5", "Recipient ok")
+START_CONTENT = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
+CLOSING = Reply(221, "2.0.0", "Bye")
+START_TLS = Reply(220, "2.0.0", "Ready to start TLS")
+AUTHENTICATED = Reply(235, "2.7.0", "Authentication successful")
+CANNOT_VERIFY = Reply(252, "2.5.1", "Cannot verify the user, but will take mail for delivery and try (RFC 5321 §3.5.3)")
+
+# Order and syntax (RFC 5321 §4.2.4, §4.3.2).
+UNRECOGNIZED = Reply(500, "5.5.2", "Command not recognized")
+LINE_TOO_LONG = Reply(500, "5.5.2", "Line too long")
+SYNTAX = Reply(501, "5.5.4", "Syntax error in parameters")
+NOT_IMPLEMENTED = Reply(502, "5.5.1", "Command not implemented")
+BAD_SEQUENCE = Reply(503, "5.5.1", "Bad sequence of commands")
+NEED_HELO = Reply(503, "5.5.1", "Say EHLO or HELO first")
+NEED_MAIL = Reply(503, "5.5.1", "Say MAIL first")
+NEED_RCPT = Reply(503, "5.5.1", "Say RCPT first: no valid recipients")
+NESTED_MAIL = Reply(503, "5.5.1", "A transaction is already open; RSET ends it")
+UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized")
+NO_HTTP = Reply(421, "4.7.0", "This is a mail server, not a web server; closing")
+BARE_NEWLINE = Reply(550, "5.5.2", "Bare CR or LF in the message; only CRLF ends a line (RFC 5321 §2.3.8)")
+EARLY_DATA = Reply(554, "5.5.1", "Bytes after STARTTLS and before the handshake; closing")
+
+# Policy and limits.
+UNKNOWN_USER = Reply(550, "5.1.1", "No such user here")
+RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied")
+NEED_AUTH = Reply(530, "5.7.0", "Authentication required")
+NEED_TLS = Reply(530, "5.7.0", "Must issue a STARTTLS command first")
+AUTH_NEEDS_TLS = Reply(538, "5.7.11", "Encryption required for the requested authentication mechanism")
+AUTH_FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
+AUTH_UNAVAILABLE = Reply(454, "4.7.0", "Temporary authentication failure")
+AUTH_THROTTLED = Reply(421, "4.7.0", "Too many failed logins; try again later")
+NOT_YOUR_ADDRESS = Reply(553, "5.7.1", "This login may not send as that address")
+MESSAGE_TOO_BIG = Reply(552, "5.3.4", "Message exceeds the size limit")
+HEADER_TOO_BIG = Reply(552, "5.3.4", "Header section exceeds the size limit")
+TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients in one transaction")
+STORAGE_FULL = Reply(452, "4.3.1", "Insufficient system storage; try again later")
+LOCAL_ERROR = Reply(451, "4.3.0", "Local error in processing; try again later")
+TOO_MANY_HOPS = Reply(554, "5.4.6", "Routing loop: too many Received fields")
+TOO_MANY_SESSIONS = Reply(421, "4.7.0", "Too many sessions; try again later")
+TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors; closing")
+SHUTTING_DOWN = Reply(421, "4.3.2", "Server is shutting down; try again later")
+TIMED_OUT = Reply(421, "4.4.2", "Timeout; closing")

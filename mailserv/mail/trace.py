@@ -1,0 +1,19 @@
+"""One decision in a message's life, kept so that an operator can ask why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEntry:
+    """`event` is a word (accepted, routed, delivered, deferred, failed, bounced, held, …), `recipient` "" for the message.
+
+    `detail` values are short printable strings or numbers; who makes an entry from wire text cleans it first.
+    """
+
+    at: float
+    event: str
+    recipient: str = ""
+    detail: Mapping[str, str | int | float] = field(default_factory=dict)

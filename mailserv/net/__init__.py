@@ -1,0 +1,1 @@
+"""Sockets: the threading listener that reuses threads, a connection with absolute deadlines, TLS contexts."""

@@ -1,0 +1,1 @@
+"""When? States, schedule, the dispatcher and the worker threads."""

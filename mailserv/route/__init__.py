@@ -1,0 +1,1 @@
+"""Where to? Local domains, aliases, accounts and next hops."""

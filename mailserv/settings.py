@@ -1,0 +1,159 @@
+"""The settings as typed structs: default, unit, meaning. `config.py` reads them from TOML; README of each in conf/.
+
+Durations are `float` seconds, sizes `int` octets once read; in TOML they are "5m" and "50MB". A field's meaning is the
+`Meta` description beside it; conf/mailserv.toml and docs/settings.md are held against this file by tests.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+
+class Duration(float):
+    """Seconds; written "90s", "5m", "4h" or "5d"."""
+
+
+class Size(int):
+    """Octets; written "50MB" (10⁶) or "64KiB" (2¹⁰)."""
+
+
+class Secret(str):
+    """A secret: a string, { file = "…" } or { env = "…" }. Its repr shows nothing (invariant 10)."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+
+Network = IPv4Network | IPv6Network
+Service = Literal["smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", "metrics"]
+
+
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One `[[listen]]` block."""
+
+    service: Annotated[Service, Meta(description="what is spoken here")]
+    address: Annotated[str, Meta(description="host:port or [v6]:port; port 0 picks a free one, which `ready` tells")]
+
+
+class TLS(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[tls]`."""
+
+    certificate: Annotated[Path | None, Meta(description="PEM file with the chain; reread when it changes")] = None
+    key: Annotated[Path | None, Meta(description="PEM file with the private key; reread when it changes")] = None
+    plaintext_auth: Annotated[
+        Literal["never", "loopback", "always"], Meta(description="may a login come without TLS (submission, POP3)?")
+    ] = "loopback"
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[limits]`: design §8; every number is per what its name says."""
+
+    message_size: Annotated[Size, Meta(description="largest message, told by SIZE (RFC 1870)")] = Size(50_000_000)
+    header_size: Annotated[Size, Meta(description="largest header section")] = Size(1_000_000)
+    recipients: Annotated[int, Meta(ge=100, description="per transaction on port 25 (RFC 5321 §4.5.3.1.8)")] = 100
+    recipients_authenticated: Annotated[int, Meta(ge=100, description="per transaction after AUTH")] = 1000
+    sessions: Annotated[int, Meta(ge=1, description="SMTP sessions at once; one more gets 421")] = 200
+    sessions_per_ip: Annotated[int, Meta(ge=0, description="sessions at once from one address; 0: no limit")] = 20
+    connections_per_minute: Annotated[int, Meta(ge=0, description="new sessions from one address; 0: no limit")] = 120
+    pop3_sessions: Annotated[int, Meta(ge=1, description="POP3 sessions at once")] = 200
+    errors: Annotated[int, Meta(ge=1, description="protocol errors that close a session")] = 10
+    unknown_recipients: Annotated[int, Meta(ge=1, description="unknown recipients that close a session")] = 10
+    failed_logins: Annotated[int, Meta(ge=1, description="failed logins that close a session")] = 3
+    failed_logins_per_minute: Annotated[int, Meta(ge=0, description="per address; ×3 per /24 or /48; 0: no limit")] = 10
+    failed_logins_per_day: Annotated[int, Meta(ge=0, description="per address; ×3 per /24 or /48; 0: no limit")] = 50
+    hops: Annotated[int, Meta(ge=1, description="Received fields that make a loop (RFC 5321 §6.3)")] = 100
+    command_timeout: Annotated[Duration, Meta(description="wait for a command (RFC 5321 §4.5.3.2.7)")] = Duration(300)
+    data_timeout: Annotated[Duration, Meta(description="wait for the next block of content")] = Duration(180)
+    session_timeout: Annotated[Duration, Meta(description="an SMTP session as a whole")] = Duration(3600)
+    pop3_timeout: Annotated[Duration, Meta(description="idle POP3 session; RFC 1939 §3 asks 10m")] = Duration(600)
+    drain: Annotated[Duration, Meta(description="after SIGTERM, running transactions may finish for")] = Duration(30)
+
+
+class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[relay]`."""
+
+    networks: Annotated[tuple[Network, ...], Meta(description="clients that may relay without AUTH")] = ()
+
+
+class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[queue]`."""
+
+    retry: Annotated[
+        tuple[Duration, ...], Meta(min_length=1, description="waits between attempts; the last one repeats; ±10 %")
+    ] = tuple(Duration(m * 60) for m in (5, 15, 30, 60, 120, 240))
+    give_up: Annotated[Duration, Meta(description="then the message bounces (RFC 5321 §4.5.4.1)")] = Duration(432_000)
+    bounce_give_up: Annotated[Duration, Meta(description="the same for bounces")] = Duration(172_800)
+    delay_notice: Annotated[Duration, Meta(description="one notice to our own senders after; 0s: none")] = Duration(
+        14_400
+    )
+    workers: Annotated[int, Meta(ge=1, description="delivery threads")] = 20
+    connections_per_destination: Annotated[int, Meta(ge=1, description="at once to one destination")] = 2
+    trace_days: Annotated[int, Meta(ge=1, description="days that every message's trace is kept")] = 30
+
+
+class DNS(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[dns]`."""
+
+    nameservers: Annotated[tuple[str, ...], Meta(description='"ip" or "ip:port"; default: the system\'s')] = ()
+    timeout: Annotated[Duration, Meta(description="one question, all tries together")] = Duration(10)
+
+
+class Routed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[routes]` in its long form: `"example.net" = { to = "smtp:[host]:587", tls = "verify", user = …, password = … }`."""
+
+    to: Annotated[str, Meta(description='"smtp:[host]:port" (no MX look-up), "smtp:domain", or a plugin transport')]
+    tls: Annotated[
+        Literal["none", "opportunistic", "require", "verify"], Meta(description="STARTTLS to this next hop")
+    ] = "opportunistic"
+    user: Annotated[str, Meta(description="AUTH to the smarthost; with a password")] = ""
+    password: Annotated[Secret, Meta(description='a string, { file = "…" } or { env = "…" }')] = Secret("")
+
+
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[log]`."""
+
+    format: Annotated[Literal["logfmt", "json"], Meta(description="one line for each event, on standard error")] = (
+        "logfmt"
+    )
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level shown")] = "info"
+
+
+class Plugins(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[plugins]`. What mailserv ships as an SMTP extension is on unless disabled."""
+
+    enabled: Annotated[tuple[str, ...], Meta(description="by name, in the order they are called")] = ()
+    disabled: Annotated[tuple[str, ...], Meta(description='shipped SMTP extensions to switch off, e.g. "vrfy"')] = ()
+    path: Annotated[Path | None, Meta(description="folder with single-file plugins")] = None
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    hostname: Annotated[str, Meta(description="this server's name in greetings, EHLO and Received")]
+    data_dir: Annotated[Path, Meta(description="database and spool; one server at a time")] = Path("/var/lib/mailserv")
+    local_domains: Annotated[tuple[str, ...], Meta(description="domains whose mailboxes are here")] = ()
+    subaddress: Annotated[str, Meta(description='alice+tag reaches alice; "" switches it off')] = "+"
+    postmaster: Annotated[str, Meta(description="who gets postmaster's mail where no alias or account says")] = ""
+    catch_all: Annotated[dict[str, str], Meta(description="domain → address for its unknown users")] = {}
+    listen: Annotated[tuple[Listen, ...], Meta(description="one block for each address")] = ()
+    tls: TLS = TLS()
+    aliases: Annotated[
+        dict[str, tuple[str, ...]], Meta(description="address → one or more addresses, local or not")
+    ] = {}
+    limits: Limits = Limits()
+    relay: Relay = Relay()
+    routes: Annotated[
+        dict[str, str | Routed], Meta(description='recipient domain → next hop; "*" is the smarthost')
+    ] = {}
+    queue: Queue = Queue()
+    dns: DNS = DNS()
+    log: Log = Log()
+    plugins: Plugins = Plugins()
+    plugin: Annotated[dict[str, dict[str, Any]], Meta(description="[plugin.NAME]: a plugin's own settings")] = {}

@@ -1,0 +1,201 @@
+"""The Store: everything durable passes through these methods, whatever is behind them. No SQL leaves this package.
+
+SQLite is the embedded one; many nodes may one day share another, so a claim is a lease (owner, until).
+Every method may be called from any thread, blocks until its work is committed and synced (unless it says otherwise),
+and raises StoreError (StorageFull, StoreUnavailable) with nothing done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mailserv.mail.delivery import Delivery, QueuedRow
+from mailserv.mail.message import Acceptance, Content
+from mailserv.mail.reply import Reply
+from mailserv.mail.route import Route
+from mailserv.mail.trace import TraceEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What becomes of one claimed row: `state` is a word of `queue/state.py` ("ready", "done", "failed", "held").
+
+    `not_before` (epoch seconds) and `reply` matter for "ready"; done and failed rows leave the queue.
+    Settling a row that is no longer claimed by `owner` changes nothing (its lease had run out).
+    """
+
+    row: QueuedRow
+    state: str
+    not_before: float = 0.0
+    reply: Reply | None = None
+    remote: str = ""
+    delay_notified: bool = False
+    counts_attempt: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEntry:
+    """A queue row as an operator sees it."""
+
+    row_id: int
+    queue_id: str
+    state: str
+    reverse_path: str
+    forward_path: str
+    route: Route
+    size: int
+    received_at: float
+    not_before: float
+    attempts: int
+    last_reply: str
+    login: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A local account: a mailbox and a login. `address` is canonical (`Address.key`)."""
+
+    address: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class MaildropMessage:
+    """One message of a maildrop as POP3 numbers it. `size` are octets as RETR sends them before dot-stuffing.
+
+    `unique_id`: 1–70 characters 0x21–0x7E, never used again (RFC 1939 §7).
+    """
+
+    unique_id: str
+    size: int
+    row_id: int
+
+
+class SpoolWriter(Protocol):
+    """Takes one message's content as it arrives: in memory while small, in a file when large. One thread."""
+
+    @property
+    def size(self) -> int:
+        """Octets written so far."""
+        ...
+
+    def write(self, block: bytes) -> None:
+        """Append. Raises StorageFull or StoreUnavailable; the writer is then only good for `discard`."""
+        ...
+
+    def finish(self) -> Content:
+        """The content; a file is fsynced, its directory too. Acceptance may name it from now on."""
+        ...
+
+    def discard(self) -> None:
+        """Forget it; a file is removed. Harmless after `finish` only when nothing was accepted with it."""
+        ...
+
+
+class Store(Protocol):
+    """See the module's docstring."""
+
+    # content and acceptance
+    def spool(self, queue_id: str) -> SpoolWriter:
+        """A writer for a new message's content. Touches no disk before the content is large."""
+        ...
+
+    def accept(self, acceptance: Acceptance) -> None:
+        """Commit a message whole: content, mailbox rows, queue rows, trace. Returning means synced (invariant 1).
+
+        A mailbox of an account that is gone raises StoreError. On an error the spooled content is discarded.
+        """
+        ...
+
+    def has_room(self, octets: int) -> bool:
+        """Whether that much more could be written now, with a reserve (checked against the file system, cached 1 s)."""
+        ...
+
+    # queue
+    def destinations(self) -> list[tuple[Route, float]]:
+        """Every destination with ready rows, and when its first row is due (epoch seconds). For the start."""
+        ...
+
+    def claim(
+        self, route: Route, owner: str, now: float, until: float, limit: int
+    ) -> tuple[list[Delivery], float | None]:
+        """Lease up to `limit` due rows of one destination, oldest due first, grouped to one Delivery per message.
+
+        Also returns when the destination's next ready row is due (None: there is none). A message whose content is
+        damaged goes to quarantine instead of being returned.
+        """
+        ...
+
+    def settle(
+        self,
+        owner: str,
+        settlements: Sequence[Settlement],
+        bounces: Sequence[Acceptance] = (),
+        trace: Iterable[tuple[str, TraceEntry]] = (),
+        *,
+        wait: bool = True,
+    ) -> None:
+        """One transaction: states, bounces accepted, trace by queue id. `wait=False` returns once it is handed over;
+        an error is then logged and the lease brings the rows back."""
+        ...
+
+    def renew(self, owner: str, until: float) -> None:
+        """Extend every lease of this owner."""
+        ...
+
+    def reclaim(self, owner: str, now: float) -> int:
+        """Rows leased by `owner` (a former life of this node) or whose lease ran out become ready. How many."""
+        ...
+
+    def on_queued(self, callback: Callable[[frozenset[Route]], None]) -> None:
+        """Call back once per commit with the destinations that got ready rows due now. On the writer's thread: only signal."""
+        ...
+
+    # queue, for operators (`queue_ids` empty: all)
+    def queue_list(self, queue_ids: Sequence[str] = ()) -> list[QueueEntry]: ...
+    def queue_retry(self, queue_ids: Sequence[str], now: float) -> int: ...
+    def queue_hold(self, queue_ids: Sequence[str]) -> int: ...
+    def queue_release(self, queue_ids: Sequence[str], now: float) -> int: ...
+    def queue_drop(self, queue_ids: Sequence[str], now: float) -> int: ...
+
+    # trace
+    def trace(self, queue_id: str) -> list[TraceEntry]: ...
+    def expire_trace(self, before: float) -> int:
+        """Delete trace older than `before` in small transactions. How many messages' worth."""
+        ...
+
+    # accounts
+    def add_account(self, address: str, password_hash: str, now: float) -> None:
+        """Raises DuplicateError."""
+        ...
+
+    def set_password(self, address: str, password_hash: str) -> bool: ...
+    def remove_account(self, address: str) -> bool:
+        """With its mailbox. False if there is none."""
+        ...
+
+    def accounts(self) -> list[Account]: ...
+    def has_account(self, address: str) -> bool:
+        """Fast: asked for every RCPT."""
+        ...
+
+    def password_hash(self, address: str) -> str | None: ...
+
+    # maildrop
+    def maildrop(self, address: str) -> list[MaildropMessage]:
+        """The mailbox's messages, oldest first, without reading a body."""
+        ...
+
+    def read(self, message: MaildropMessage) -> Content | None:
+        """Prefix and content of one message; None if it is gone."""
+        ...
+
+    def delete(self, messages: Sequence[MaildropMessage]) -> None:
+        """Delete mailbox rows in one transaction, and content that nobody refers to any more (RFC 1939 §6)."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was handed over, then close. Idempotent."""
+        ...

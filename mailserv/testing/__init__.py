@@ -1,0 +1,1 @@
+"""The public test kit: a fake clock, a DNS zone, a scripted remote MX, the server fixture."""
