@@ -1,0 +1,195 @@
+"""Finds plugins, enables the ones that the settings name, in the order that they name them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pluggy
+
+from mailserv.clock import Clock
+from mailserv.errors import ConfigError
+from mailserv.hooks import specs
+from mailserv.hooks.runner import Runner
+from mailserv.logging import get_logger
+from mailserv.mail.delivery import Transport
+from mailserv.mail.extension import SMTPExtension
+from mailserv.mail.plugin import Services
+
+GROUP = "mailserv.plugins"
+SHIPPED_EXTENSIONS = (
+    "size",
+    "8bitmime",
+    "pipelining",
+    "enhancedstatuscodes",
+    "smtputf8",
+    "starttls",
+    "auth",
+    "vrfy",
+    "help",
+)
+"""On unless `[plugins] disabled` names them; EHLO lists them in this order, then those of `enabled`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """What the enabled plugins brought, checked for contradictions."""
+
+    names: tuple[str, ...]
+    extensions: tuple[SMTPExtension, ...]
+    transports: Mapping[str, Transport]
+    runner: Runner
+
+
+def load_plugins(
+    enabled: Sequence[str],
+    disabled: Sequence[str],
+    path: Path | None,
+    sections: Mapping[str, Mapping[str, Any]],
+    *,
+    hostname: str,
+    clock: Clock,
+) -> Plugins:
+    """Import, configure, register. Raises ConfigError with every problem found, each naming its plugin. Main thread."""
+    problems: list[str] = []
+    available = _available(path)
+    names = [name for name in SHIPPED_EXTENSIONS if name not in disabled]
+    names += [name for name in enabled if name not in names]
+    problems += [_unknown("disabled", name, SHIPPED_EXTENSIONS) for name in disabled if name not in SHIPPED_EXTENSIONS]
+    manager = pluggy.PluginManager("mailserv")
+    manager.add_hookspecs(specs)
+    instances: list[tuple[str, object]] = []
+    for name in names:
+        if name not in available:
+            problems.append(_unknown("enabled", name, available))
+            continue
+        services = Services(name, hostname, clock.now, get_logger(f"plugin.{name}"))
+        try:
+            instances.append((name, _make(available[name], sections.get(name, {}), services)))
+        except ConfigError as error:
+            problems += error.problems
+    for name, instance in reversed(instances):  # pluggy calls the one registered last first
+        try:
+            manager.register(instance, name)
+        except pluggy.PluginValidationError as error:
+            problems.append(f"plugin {name}: {error}")
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        problems.append(f"plugin {getattr(error.plugin, '__module__', '?')}: {error}")
+    if problems:
+        raise ConfigError(problems)
+    return _collect(manager, tuple(name for name, _ in instances))
+
+
+def _collect(manager: pluggy.PluginManager, names: tuple[str, ...]) -> Plugins:
+    problems: list[str] = []
+    extensions = _answers(manager, "register_smtp_extensions", SMTPExtension, problems)
+    transports = _answers(manager, "register_transports", tuple, problems)
+    problems += _contradictions((owner, key) for owner, extension in extensions for key in _keys(extension))
+    problems += _contradictions((owner, f"transport {pair[0]}") for owner, pair in transports)
+    if problems:
+        raise ConfigError(problems)
+    return Plugins(
+        names=names,
+        extensions=tuple(extension for _, extension in extensions),
+        transports=dict(pair for _, pair in transports),
+        runner=Runner(manager),
+    )
+
+
+def _answers(manager: pluggy.PluginManager, hook: str, kind: type, problems: list[str]) -> list[tuple[str, Any]]:
+    """Every answer with its plugin's name. What raises or has a wrong type is a problem that names it."""
+    found = []
+    for implementation in reversed(getattr(manager.hook, hook).get_hookimpls()):
+        name = implementation.plugin_name
+        try:
+            answers = list(implementation.function())
+        except Exception as error:  # noqa: BLE001 - the hook runner is one of the three places for this
+            problems.append(f"plugin {name}: {hook} raised {type(error).__name__}: {error}")
+            continue
+        problems += [
+            f"plugin {name}: {hook} gave {a!r}, not a {kind.__name__}" for a in answers if not isinstance(a, kind)
+        ]
+        found += [(name, answer) for answer in answers if isinstance(answer, kind)]
+    return found
+
+
+def _keys(extension: SMTPExtension) -> Iterable[str]:
+    if extension.keyword:
+        yield f"EHLO keyword {extension.keyword.upper()}"
+    yield from (f"verb {verb.name.upper()}" for verb in extension.verbs)
+    yield from (f"MAIL parameter {parameter.name.upper()}" for parameter in extension.mail_params)
+    yield from (f"RCPT parameter {parameter.name.upper()}" for parameter in extension.rcpt_params)
+
+
+def _contradictions(claims: Iterable[tuple[str, str]]) -> list[str]:
+    first: dict[str, str] = {}
+    problems = []
+    for owner, key in claims:
+        if key in first:
+            problems.append(f"plugins {first[key]} and {owner} both bring {key}: disable one of them")
+        else:
+            first[key] = owner
+    return problems
+
+
+def _make(load: Callable[[], Any], section: Mapping[str, Any], services: Services) -> object:
+    """Import the plugin, read its settings, build it."""
+    name = services.name
+    try:
+        plugin = load()
+        if not isinstance(plugin, type):
+            raise ConfigError([f"plugin {name}: its entry point is no class"])
+        struct = getattr(plugin, "Settings", None)
+        settings = msgspec.convert(dict(section), struct, strict=True) if struct else None
+        if struct is None and section:
+            raise ConfigError([f"[plugin.{name}]: the plugin has no settings"])
+        return plugin(settings, services)
+    except ConfigError:
+        raise
+    except msgspec.ValidationError as error:
+        raise ConfigError([f"[plugin.{name}]: {error}"]) from error
+    except Exception as error:
+        services.log.exception("plugin_failed", stage="load")
+        raise ConfigError([f"plugin {name}: cannot be loaded: {type(error).__name__}: {error}"]) from error
+
+
+def _available(path: Path | None) -> dict[str, Callable[[], Any]]:
+    found: dict[str, Callable[[], Any]] = {}
+    for entry in entry_points(group=GROUP):
+        found[entry.name] = _entry_loader(entry)
+    if path is not None and path.is_dir():
+        for file in sorted(path.glob("*.py")):
+            found[file.stem] = _file_loader(file)
+    return found
+
+
+def _entry_loader(entry: EntryPoint) -> Callable[[], Any]:
+    return lambda: entry.load()
+
+
+def _file_loader(file: Path) -> Callable[[], Any]:
+    def load() -> Any:
+        spec = importlib.util.spec_from_file_location(f"mailserv_plugin_file_{file.stem}", file)
+        if spec is None or spec.loader is None:
+            raise ConfigError([f"plugin {file.stem}: {file} is no Python file"])
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        return module.Plugin
+
+    return load
+
+
+def _unknown(where: str, name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"[plugins] {where}: no plugin {name!r} is installed{hint}"

@@ -1,0 +1,106 @@
+"""One TCP connection with absolute deadlines, plain or TLS. One thread owns it (invariant 11)."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import threading
+
+from mailserv.clock import Clock
+from mailserv.mail.peer import TLSInfo
+
+COMMAND_READ = 4096  # octets asked for while waiting for commands: an idle session should hold little memory
+CONTENT_READ = 256 * 1024  # octets asked for while content flows
+
+
+class Connection:
+    """Reads and writes with deadlines in `clock.monotonic()` seconds.
+
+    A plain socket stays blocking and lets the kernel time out (SO_RCVTIMEO): one system call and one hand-over of the
+    interpreter lock for each read, where `settimeout` takes two. The option is set anew only when the wait really differs.
+    A TLS socket uses `settimeout`, because one SSL_read may read the socket many times and only Python's deadline is absolute.
+    """
+
+    def __init__(self, sock: socket.socket, clock: Clock) -> None:
+        self._sock = sock
+        self._clock = clock
+        self._tls = False
+        self._receive_timeout = 0.0
+        self._send_timeout = 0.0
+        self._closing = (
+            threading.Lock()
+        )  # so that `interrupt` never meets a file descriptor that is somebody else's by now
+
+    def receive(self, deadline: float, size: int = COMMAND_READ) -> bytes:
+        """Up to `size` octets; b"" when the peer has closed or reset the connection. Raises TimeoutError at the deadline."""
+        wait = deadline - self._clock.monotonic()
+        if wait <= 0:
+            raise TimeoutError
+        try:
+            if self._tls:
+                self._sock.settimeout(wait)
+            elif abs(wait - self._receive_timeout) > 0.5:
+                self._receive_timeout = wait
+                self._set_timeout(socket.SO_RCVTIMEO, wait)
+            return self._sock.recv(size)
+        except (BlockingIOError, ssl.SSLWantReadError) as error:
+            raise TimeoutError from error
+        except TimeoutError:
+            raise
+        except OSError:  # reset, shut down, a broken TLS record: for the reader they all mean the end
+            return b""
+
+    def send(self, data: bytes, deadline: float) -> None:
+        """Send it all. Raises TimeoutError at the deadline and OSError when the peer is gone."""
+        wait = deadline - self._clock.monotonic()
+        if wait <= 0:
+            raise TimeoutError
+        try:
+            if self._tls:
+                self._sock.settimeout(wait)
+            elif abs(wait - self._send_timeout) > 0.5:
+                self._send_timeout = wait
+                self._set_timeout(socket.SO_SNDTIMEO, wait)
+            self._sock.sendall(data)
+        except (BlockingIOError, ssl.SSLWantWriteError) as error:
+            raise TimeoutError from error
+
+    def start_tls(self, context: ssl.SSLContext, deadline: float) -> TLSInfo:
+        """Handshake as the server. Raises OSError (ssl.SSLError, TimeoutError) when it fails; then only `close` is left."""
+        wait = deadline - self._clock.monotonic()
+        if wait <= 0:
+            raise TimeoutError
+        self._sock.settimeout(wait)
+        wrapped = context.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
+        self._sock = wrapped  # before the handshake: `interrupt` must find the socket that is in use
+        self._tls = True
+        wrapped.do_handshake()
+        cipher = wrapped.cipher()
+        return TLSInfo(wrapped.version() or "TLS", cipher[0] if cipher else "unknown")
+
+    def interrupt(self) -> None:
+        """Make a `receive` that waits return b"". This and `abort` are the methods that another thread may call."""
+        self._shutdown(socket.SHUT_RD)
+
+    def abort(self) -> None:
+        """Make every read and write fail at once. Any thread."""
+        self._shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close without waiting. Idempotent; the owner's thread."""
+        with self._closing:
+            self._sock.close()
+
+    def _shutdown(self, how: int) -> None:
+        """The unbound method: SSLSocket.shutdown would take the TLS layer away under the reader."""
+        with self._closing:
+            try:
+                socket.socket.shutdown(self._sock, how)
+            except OSError:
+                return  # already closed: nobody waits
+
+    def _set_timeout(self, option: int, seconds: float) -> None:
+        whole = int(seconds)
+        micro = max(int((seconds - whole) * 1_000_000), 1)
+        self._sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, micro))

@@ -1,0 +1,143 @@
+"""Who may have a session: limits in all and for each address, and making room when all are taken."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mailserv.clock import Clock
+from mailserv.mail import reply
+from mailserv.mail.reply import Reply
+from mailserv.net.connection import Connection
+
+SHED_AFTER = 5.0  # seconds: a session that has done nothing for so long may lose its place to a new one
+STRESS_SHARE = 0.8  # of all places taken: from then on waits for a command are short (design §8)
+
+
+class Place:
+    """One session's place. `engaged`: it has logged in or begun MAIL; `busy`: a transaction is running.
+
+    Written by the session's thread; read by the gate's. Each field is one word, and `ask_to_leave` and `begin` follow
+    an order (write one's own, then read the other's) in which at least one of both sees the other.
+    """
+
+    __slots__ = ("busy", "connection", "engaged", "ip", "leave_with", "since")
+
+    def __init__(self, ip: str, since: float, connection: Connection) -> None:
+        self.ip = ip
+        self.since = since
+        self.connection = connection
+        self.engaged = False
+        self.busy = False
+        self.leave_with: Reply | None = None
+
+    def begin(self) -> Reply | None:
+        """A transaction starts; the reply to refuse it with when the session has been asked to leave."""
+        self.engaged = True
+        self.busy = True
+        if self.leave_with is not None:
+            self.busy = False
+        return self.leave_with
+
+    def end(self) -> None:
+        """The transaction is over; the session loop looks at `leave_with` next."""
+        self.busy = False
+
+    def ask_to_leave(self, farewell: Reply) -> None:
+        """An idle session wakes up and says `farewell`; a busy one does so when its transaction is over. Any thread."""
+        self.leave_with = farewell
+        if not self.busy:
+            self.connection.interrupt()
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """`sessions` in all; `per_ip` at once from one address (0: no limit)."""
+
+    sessions: int
+    per_ip: int
+
+
+class Gate:
+    """Counts the sessions of one kind (SMTP, or POP3). Any thread; every method is quick."""
+
+    def __init__(self, limits: GateLimits, clock: Clock, is_over_rate: Callable[[str], bool] = lambda _: False) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._is_over_rate = is_over_rate
+        self._lock = threading.Lock()
+        self._places: dict[Place, None] = {}  # in the order of their coming
+        self._per_ip: dict[str, int] = {}
+        self._draining = False
+
+    def enter(self, ip: str, connection: Connection) -> Place | Reply:
+        """A place, or the reply to refuse with. When all places are taken, the oldest idle session must leave for the new."""
+        key = _per_ip_key(ip)
+        now = self._clock.monotonic()
+        with self._lock:
+            if self._draining:
+                return reply.SHUTTING_DOWN
+            if self.limits.per_ip and self._per_ip.get(key, 0) >= self.limits.per_ip:
+                return reply.TOO_MANY_SESSIONS
+            if self._is_over_rate(ip):
+                return reply.TOO_MANY_SESSIONS
+            if len(self._places) >= self.limits.sessions and not self._shed(now):
+                return reply.TOO_MANY_SESSIONS
+            place = Place(key, now, connection)
+            self._places[place] = None
+            self._per_ip[key] = self._per_ip.get(key, 0) + 1
+            return place
+
+    def leave(self, place: Place) -> None:
+        """The session has ended. Idempotent."""
+        with self._lock:
+            if place in self._places:
+                self._forget(place)
+
+    @property
+    def is_stressed(self) -> bool:
+        """So many places are taken that nobody should wait long."""
+        return len(self._places) >= self.limits.sessions * STRESS_SHARE
+
+    def drain(self, farewell: Reply) -> None:
+        """Nobody enters any more; idle sessions leave now, busy ones after their transaction."""
+        with self._lock:
+            self._draining = True
+            places = list(self._places)
+        for place in places:
+            place.ask_to_leave(farewell)
+
+    def abort(self) -> None:
+        """Break every connection that is still there."""
+        with self._lock:
+            places = list(self._places)
+        for place in places:
+            place.connection.abort()
+
+    def _shed(self, now: float) -> bool:
+        """Give the place of the oldest session that neither logged in nor began MAIL to somebody new (design §10.7)."""
+        for place in self._places:
+            if now - place.since < SHED_AFTER:
+                return False
+            if not place.engaged:
+                self._forget(place)
+                place.ask_to_leave(reply.TOO_MANY_SESSIONS)
+                return True
+        return False
+
+    def _forget(self, place: Place) -> None:
+        del self._places[place]
+        left = self._per_ip[place.ip] - 1
+        if left:
+            self._per_ip[place.ip] = left
+        else:
+            del self._per_ip[place.ip]
+
+
+def _per_ip_key(ip: str) -> str:
+    """IPv6 clients are counted by /64: one customer has a whole one."""
+    if ":" not in ip:
+        return ip
+    return str(ipaddress.ip_network((ip, 64), strict=False))

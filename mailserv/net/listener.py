@@ -1,0 +1,135 @@
+"""The listening socket: a ThreadingTCPServer that hands each connection to a thread that waits for one."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from mailserv.clock import Clock
+from mailserv.errors import ConfigError
+from mailserv.logging import get_logger
+from mailserv.mail.reply import Reply
+from mailserv.net.connection import Connection
+from mailserv.net.gate import Gate, Place
+from mailserv.net.threads import SessionThreads
+
+_log = get_logger("listener")
+
+Serve = Callable[[Connection, tuple[str, int], Place], None]
+BACKLOG = 1024  # connections the kernel keeps for us; /proc/sys/net/core/somaxconn caps it
+OUT_OF_FILES_PAUSE = 0.2  # seconds to wait when accept() fails for want of file descriptors
+
+
+class Listener(socketserver.ThreadingTCPServer):
+    """Accepts on one address. `serve(connection, address, place)` runs on a session thread and owns the connection.
+
+    `refuse(reply)` gives the bytes for a client that gets no session (SMTP and POP3 say it differently); they are sent
+    from the accepting thread without waiting, so that refusing costs no thread.
+    """
+
+    allow_reuse_address = True
+    request_queue_size = BACKLOG
+
+    def __init__(
+        self,
+        service: str,
+        address: tuple[str, int],
+        *,
+        serve: Serve,
+        refuse: Callable[[Reply], bytes],
+        gate: Gate,
+        threads: SessionThreads,
+        clock: Clock,
+    ) -> None:
+        self.service = service
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._serve = serve
+        self._refuse = refuse
+        self._gate = gate
+        self._threads = threads
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self.serve_forever, name=service, daemon=True)
+        try:
+            super().__init__(address, socketserver.BaseRequestHandler)
+        except OSError as error:
+            raise ConfigError(
+                [f"cannot listen on {address[0]}:{address[1]} for {service}: {error.strerror}"]
+            ) from error
+
+    def server_bind(self) -> None:
+        """Options that accepted sockets inherit: small replies leave at once."""
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        super().server_bind()
+
+    @property
+    def bound(self) -> tuple[str, int]:
+        """Host and port in use, the port as the system chose it."""
+        name = self.socket.getsockname()
+        return name[0], name[1]
+
+    def start(self) -> None:
+        """Accept from now on, on a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Accept no more and close the socket; sessions go on. Waits for the accepting thread."""
+        self._stopping.set()
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes accept() on Linux
+        except OSError as error:
+            _log.debug("listener_shutdown", service=self.service, error=str(error))
+        if self._thread.is_alive():
+            self._thread.join()
+        self.server_close()
+
+    def serve_forever(self, poll_interval: float = 0.0) -> None:
+        """Blocking accept: the inherited loop would wake twice a second for nothing."""
+        del poll_interval
+        while not self._stopping.is_set():
+            try:
+                request, address = self.get_request()
+            except OSError as error:
+                if self._stopping.is_set():
+                    return
+                _log.warning("accept_failed", service=self.service, error=str(error))
+                self._stopping.wait(OUT_OF_FILES_PAUSE)
+                continue
+            self.process_request(request, address)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give the connection a place and a thread, or a 421 without one."""
+        ip = client_address[0].removeprefix("::ffff:")
+        connection = Connection(request, self._clock)
+        place = self._gate.enter(ip, connection)
+        if isinstance(place, Reply):
+            self._turn_away(request, ip, place)
+            return
+        try:
+            self._threads.run(lambda: self._run(connection, (ip, client_address[1]), place))
+        except RuntimeError as error:
+            self._gate.leave(place)
+            self._turn_away(request, ip, Reply(421, "4.3.2", "No resources for a session; try again later"), str(error))
+
+    def _run(self, connection: Connection, address: tuple[str, int], place: Place) -> None:
+        try:
+            self._serve(connection, address, place)
+        finally:
+            connection.close()
+            self._gate.leave(place)
+
+    def _turn_away(self, request: socket.socket, ip: str, reply: Reply, error: str = "") -> None:
+        _log.warning("session_refused", service=self.service, ip=ip, reply=str(reply), error=error)
+        try:
+            request.setblocking(False)
+            request.send(self._refuse(reply))
+        except OSError:
+            return  # the client is gone, or reads nothing: it is closed either way
+        finally:
+            request.close()

@@ -1,0 +1,57 @@
+"""The server's certificate, reread when its files change."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from pathlib import Path
+
+from mailserv.logging import get_logger
+
+_log = get_logger("tls")
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS ≥ 1.2 and no session tickets: a ticket of one service must be worth nothing on another (design §10.8).
+
+    Raises OSError or ssl.SSLError when the files can't be read, are no PEM, or do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.num_tickets = 0
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+class Certificates:
+    """Gives the context for the next handshake. Any thread. A pair of files that can't be used leaves the old one in place."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._files = (certificate, key)
+        self._lock = threading.Lock()
+        self._seen = self._look()
+        self._context = server_context(certificate, key)
+
+    def context(self) -> ssl.SSLContext:
+        """The context of the files as they are now (a stat of each), or the last good one."""
+        with self._lock:
+            now = self._look()
+            if now != self._seen:
+                self._seen = now
+                try:
+                    self._context = server_context(*self._files)
+                    _log.info("certificate_reread", file=str(self._files[0]))
+                except OSError as error:
+                    _log.warning("certificate_unusable", file=str(self._files[0]), error=str(error))
+            return self._context
+
+    def _look(self) -> tuple[tuple[int, int, int], ...]:
+        found = []
+        for path in self._files:
+            try:
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+            except OSError:
+                found.append((0, 0, 0))
+        return tuple(found)
