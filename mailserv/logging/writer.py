@@ -1,0 +1,128 @@
+"""The thread that writes the log, so that a slow or stuck reader of it never holds up mail."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from queue import Empty, SimpleQueue
+from typing import TextIO
+
+from mailserv.logging.lines import Line, Renderer
+
+MAX_WAITING = 10_000  # lines, some megabytes: a burst fits; more are dropped and counted
+BATCH = 500  # lines in one write
+_STUCK = 2.0  # seconds that flush and close wait for a reader that takes nothing
+
+Entry = Line | threading.Event | None
+
+
+class LogWriter:
+    """Takes lines from any thread without waiting, and writes all that wait at once with one write.
+
+    Its own thread sleeps in the queue while there is nothing to do. When the reader of the stream is stuck, lines are
+    dropped and counted, and the count is logged as `log_dropped` when lines flow again.
+    """
+
+    def __init__(self, stream: TextIO, render: Renderer, *, max_waiting: int = MAX_WAITING) -> None:
+        self.render = render
+        self._output = _Output(stream)
+        self._queue: SimpleQueue[Entry] = SimpleQueue()
+        self._max_waiting = max_waiting
+        self._dropped = 0
+        self._dropping = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def put(self, line: Line) -> None:
+        """Hand over one line. Never waits, never raises."""
+        if self._queue.qsize() >= self._max_waiting:
+            with self._dropping:
+                self._dropped += 1
+            return
+        self._queue.put(line)
+
+    def flush(self, timeout: float = _STUCK) -> bool:
+        """Wait until what was put before is written. False when it was not within `timeout` seconds."""
+        written = threading.Event()
+        self._queue.put(written)
+        return written.wait(timeout)
+
+    def close(self, timeout: float = _STUCK) -> None:
+        """Write what waits and end the thread; give up on a stuck reader after `timeout` seconds."""
+        self._queue.put(None)
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            batch = self._take()
+            lines = [entry for entry in batch if isinstance(entry, Line)]
+            lines += self._drops()
+            if lines:
+                self._output.write("".join(self._rendered(line) for line in lines))
+            for entry in batch:
+                if isinstance(entry, threading.Event):
+                    entry.set()
+            if None in batch:
+                return
+
+    def _take(self) -> list[Entry]:
+        """Wait for an entry, then take all that are there, at most BATCH."""
+        batch = [self._queue.get()]
+        try:
+            while len(batch) < BATCH and batch[-1] is not None:
+                batch.append(self._queue.get_nowait())
+        except Empty:
+            pass
+        return batch
+
+    def _drops(self) -> list[Line]:
+        with self._dropping:
+            count, self._dropped = self._dropped, 0
+        return [Line(time.time(), "warning", "logging", "log_dropped", {"lines": count})] if count else []
+
+    def _rendered(self, line: Line) -> str:
+        return rendered(line, self.render)
+
+
+def rendered(line: Line, render: Renderer) -> str:
+    """The line with its line end. A value whose str() raises costs its fields, not the line and not this thread."""
+    try:
+        return render(line) + "\n"
+    except (ValueError, TypeError, AttributeError, RuntimeError, LookupError) as error:
+        fault = Line(line.at, line.level, line.logger, line.event, {"unprintable": type(error).__name__})
+        return render(fault) + "\n"
+
+
+class _Output:
+    """Where the bytes go: the stream's file descriptor, or the stream itself when it has none."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        try:
+            self._fd: int | None = stream.fileno()
+        except (OSError, ValueError, AttributeError):
+            self._fd = None
+
+    def write(self, text: str) -> None:
+        """Write all of it. An output that is gone (closed pipe, full disk) loses the text: mail goes on without a log."""
+        try:
+            if self._fd is None:
+                self._stream.write(text)
+                self._stream.flush()
+            else:
+                _write_all(self._fd, text.encode("utf-8", "backslashreplace"))
+        except (OSError, ValueError):
+            return
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:  # somebody set the terminal or pipe to non-blocking; wait for room as it should
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
