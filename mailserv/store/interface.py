@@ -146,7 +146,11 @@ class Store(Protocol):
         ...
 
     def reclaim(self, owner: str, now: float) -> int:
-        """Rows leased by `owner` (a former life of this node) or whose lease ran out become ready. How many."""
+        """Rows leased by `owner` (a former life of this node) or whose lease ran out become ready. How many.
+
+        A node claims under one owner for each batch, "NODE#1", "NODE#2", …, so that only living batches are renewed;
+        `reclaim("NODE", …)` takes back "NODE" and every "NODE#…". `reclaim("", …)` looks at expired leases only.
+        """
         ...
 
     def on_queued(self, callback: Callable[[frozenset[Route]], None]) -> None:
