@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 from dataclasses import dataclass
 
 import idna
@@ -14,9 +15,11 @@ MAX_LOCAL_PART = 64  # octets, RFC 5321 §4.5.3.1.1
 MAX_DOMAIN = 255  # octets, RFC 5321 §4.5.3.1.2
 MAX_PATH = 256  # octets including < and >, RFC 5321 §4.5.3.1.3
 
-_ATOM = r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\U0010ffff]+"
+# UTF8-non-ascii (RFC 6531 §3.3) without C1 controls, line separators and lone surrogates, none of which is text.
+_UTF8 = r"\u00a0-\u2027\u202a-\ud7ff\ue000-\U0010ffff"
+_ATOM = rf"[A-Za-z0-9!#$%&'*+\-/=?^_`{{|}}~{_UTF8}]+"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
-_QUOTED_STRING = re.compile(r'"(?:[\x20-\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20-\x7e])*"')
+_QUOTED_STRING = re.compile(rf'"(?:[\x20-\x21\x23-\x5b\x5d-\x7e{_UTF8}]|\\[\x20-\x7e])*"')
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _SOURCE_ROUTE = re.compile(r"@[^@:,<> ]+(?:,@[^@:,<> ]+)*:")
 
@@ -43,8 +46,13 @@ class Address:
 
     @property
     def key(self) -> str:
-        """For comparisons of local addresses: case does not count (a local choice, RFC 5321 §2.4)."""
-        return f"{self.local_part.casefold()}@{self.domain}"
+        """For comparisons of local addresses: case does not count (a local choice, RFC 5321 §2.4).
+
+        Nor does the way in which a letter and its accent were typed: é is one character or two (RFC 6530 §10.1: NFC).
+        """
+        if self.local_part.isascii():
+            return f"{self.local_part.lower()}@{self.domain}"
+        return f"{unicodedata.normalize('NFC', unicodedata.normalize('NFC', self.local_part).casefold())}@{self.domain}"
 
     def __str__(self) -> str:
         local = self.local_part
@@ -73,17 +81,16 @@ def parse_path(text: str) -> tuple[Address, str]:
     if not text.startswith("<"):
         raise AddressSyntaxError("a path stands in <>")
     if text.startswith("<>"):
-        return NULL_REVERSE_PATH, text[2:]
+        return NULL_REVERSE_PATH, _after_path(text[2:])
     route = _SOURCE_ROUTE.match(text, 1)
     start = route.end() if route else 1
     local, rest = _split_local_part(text[start:])
     domain_text, bracket, after = rest.partition(">")
     if not bracket:
         raise AddressSyntaxError("a path ends with >")
-    if len(text) - len(after) - (start - 1) > MAX_PATH:
+    if len(text[start - 1 : len(text) - len(after)].encode("utf-8", "replace")) > MAX_PATH:
         raise AddressSyntaxError("the path is too long")
-    if after and not after.startswith(" "):
-        raise AddressSyntaxError("a space follows the path")
+    _after_path(after)
     if not domain_text and local.casefold() == "postmaster":
         return Address(local, ""), after
     if not domain_text.startswith("@"):
@@ -91,10 +98,18 @@ def parse_path(text: str) -> tuple[Address, str]:
     return Address(local, parse_domain(domain_text[1:])), after
 
 
+def _after_path(text: str) -> str:
+    if text and not text.startswith(" "):
+        raise AddressSyntaxError("a space follows the path")
+    return text
+
+
 def parse_domain(text: str) -> str:
     """A domain or address literal in its canonical form: lower case, A-labels (RFC 5890). Raises AddressSyntaxError."""
     if text.startswith("["):
         return _parse_literal(text)
+    if len(text) > MAX_DOMAIN:
+        raise AddressSyntaxError("the domain is too long")  # before IDNA has to look at it
     if not text.isascii():
         try:
             text = idna.encode(text, uts46=True).decode("ascii")
@@ -113,6 +128,8 @@ def _parse_literal(text: str) -> str:
         raise AddressSyntaxError("an address literal ends with ]")
     inner = text[1:-1]
     try:
+        if "%" in inner:
+            raise ValueError("a zone means something on one host only (RFC 6874 §1), and may hold any character")
         if inner[:5].lower() == "ipv6:":
             return f"[IPv6:{ipaddress.IPv6Address(inner[5:]).compressed}]"
         return f"[{ipaddress.IPv4Address(inner)}]"

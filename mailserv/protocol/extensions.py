@@ -1,0 +1,120 @@
+"""The SMTP service extensions of a server, by keyword, verb and parameter (RFC 5321 §2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mailserv.mail import reply as replies
+from mailserv.mail.extension import Parameter, SessionView, SMTPExtension, Verb
+from mailserv.mail.reply import Reply
+from mailserv.protocol.commands import COMMANDS, NOT_OURS, RawParameters
+
+
+class ExtensionTable:
+    """Built once, never changed: any number of threads may use it.
+
+    Raises ValueError when two extensions claim one EHLO keyword, verb or parameter, or one of them a verb of the core.
+    """
+
+    def __init__(self, extensions: Sequence[SMTPExtension]) -> None:
+        self._extensions = tuple(extensions)
+        self._verbs: dict[str, tuple[SMTPExtension, Verb]] = {}
+        keywords: set[str] = set()
+        for extension in self._extensions:
+            _claim_keyword(keywords, extension.keyword.upper())
+            for verb in extension.verbs:
+                self._claim_verb(extension, verb)
+        self._mail_params = _by_name("MAIL", ((e, e.mail_params) for e in self._extensions))
+        self._rcpt_params = _by_name("RCPT", ((e, e.rcpt_params) for e in self._extensions))
+
+    def ehlo_lines(self, view: SessionView) -> list[str]:
+        """What EHLO advertises to this session now, one keyword with its text a line, in the order of the extensions."""
+        lines = []
+        for extension in self._extensions:
+            if extension.keyword and view.peer.service in extension.services:
+                text = extension.advertise(view)
+                if text is not None:
+                    lines.append(f"{extension.keyword} {text}" if text else extension.keyword)
+        return lines
+
+    def verb(self, name: str, service: str) -> Verb | None:
+        """The verb, by its name in capitals, where this service has it. Whether it may be used *now* its handler knows."""
+        claim = self._verbs.get(name)
+        return claim[1] if claim and service in claim[0].services else None
+
+    def verbs(self, service: str) -> tuple[str, ...]:
+        """Every verb of the extensions on this service, for HELP."""
+        return tuple(name for name, (extension, _) in self._verbs.items() if service in extension.services)
+
+    def knows_verb(self, name: str) -> bool:
+        """Whether it is a command at all, here or elsewhere: 502 rather than 500 (RFC 5321 §4.2.4)."""
+        return name in self._verbs or name.encode() in NOT_OURS
+
+    def mail_param(self, name: str, view: SessionView) -> Parameter | None:
+        """MAIL's parameter, by its name in capitals, if its extension is offered to this session now."""
+        return _offered(self._mail_params.get(name), view)
+
+    def rcpt_param(self, name: str, view: SessionView) -> Parameter | None:
+        """RCPT's parameter, by its name in capitals, if its extension is offered to this session now."""
+        return _offered(self._rcpt_params.get(name), view)
+
+    def check_mail(self, raw: RawParameters, view: SessionView) -> dict[str, str] | Reply:
+        """MAIL's parameters, each passed by its extension; or the first refusal."""
+        return _check([(self.mail_param(name, view), name, value) for name, value in raw], view)
+
+    def check_rcpt(self, raw: RawParameters, view: SessionView) -> dict[str, str] | Reply:
+        """RCPT's parameters, each passed by its extension; or the first refusal."""
+        return _check([(self.rcpt_param(name, view), name, value) for name, value in raw], view)
+
+    def line_growth(self) -> int:
+        """Octets that parameters add to the longest command line (RFC 5321 §4.5.3.1.4): MAIL's or RCPT's, the larger."""
+        growth = (sum(p.growth for _, p in table.values()) for table in (self._mail_params, self._rcpt_params))
+        return max(growth)
+
+    def _claim_verb(self, extension: SMTPExtension, verb: Verb) -> None:
+        name = verb.name.upper()
+        if name in self._verbs or name.encode() in COMMANDS:
+            raise ValueError(f"two claim the verb {name}")
+        self._verbs[name] = (extension, verb)
+
+
+_Parameters = dict[str, tuple[SMTPExtension, Parameter]]
+
+
+def _claim_keyword(keywords: set[str], keyword: str) -> None:
+    if keyword and keyword in keywords:
+        raise ValueError(f"two claim the EHLO keyword {keyword}")
+    keywords.add(keyword)
+
+
+def _by_name(command: str, claims: Iterable[tuple[SMTPExtension, tuple[Parameter, ...]]]) -> _Parameters:
+    table: _Parameters = {}
+    for extension, parameters in claims:
+        for parameter in parameters:
+            name = parameter.name.upper()
+            if name in table:
+                raise ValueError(f"two claim the {command} parameter {name}")
+            table[name] = (extension, parameter)
+    return table
+
+
+def _offered(claim: tuple[SMTPExtension, Parameter] | None, view: SessionView) -> Parameter | None:
+    if claim is None:
+        return None
+    extension, parameter = claim
+    if view.peer.service not in extension.services or extension.advertise(view) is None:
+        return None
+    return parameter
+
+
+def _check(parameters: Iterable[tuple[Parameter | None, str, str | None]], view: SessionView) -> dict[str, str] | Reply:
+    """RFC 5321 §4.1.1.11: a parameter that nobody knows or that is not offered is 555."""
+    values: dict[str, str] = {}
+    for parameter, name, value in parameters:
+        if parameter is None:
+            return replies.UNKNOWN_PARAMETER
+        refusal = parameter.check(view, value)
+        if refusal is not None:
+            return refusal
+        values[name] = value or ""
+    return values

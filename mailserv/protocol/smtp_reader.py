@@ -1,0 +1,109 @@
+"""One SMTP command line, read where the session stands: syntax, order, and the extensions' parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mailserv.mail import reply as replies
+from mailserv.mail.extension import SessionView
+from mailserv.mail.reply import Reply
+from mailserv.protocol import commands
+from mailserv.protocol.commands import Event, ExtensionCommand, Mail, RawParameters, Rcpt, Rejected
+from mailserv.protocol.extensions import ExtensionTable
+from mailserv.protocol.smtp_phases import NEXT_PHASE, OUT_OF_ORDER, Phase
+
+View = Callable[[], SessionView]
+
+
+class CommandReader:
+    """`is_esmtp`: the last greeting was EHLO. `is_smtputf8`: the transaction is internationalised. One thread."""
+
+    __slots__ = ("_extensions", "is_esmtp", "is_smtputf8")
+
+    def __init__(self, extensions: ExtensionTable) -> None:
+        self._extensions = extensions
+        self.is_esmtp = False
+        self.is_smtputf8 = False
+
+    def read(self, line: bytes, phase: Phase, view: View) -> Event:
+        """The event for a line without its CRLF. `view` is called only when an extension is concerned."""
+        word, _, rest = line.rstrip(b" \t").partition(b" ")  # RFC 5321 §4.1.1: tolerate trailing white space
+        word = word.upper()
+        command = commands.COMMANDS.get(word)
+        if command is None:
+            return self._other(word, rest, phase, view)
+        text = commands.readable(rest)
+        if isinstance(text, Reply):
+            return Rejected(text, word.decode())
+        if (phase, command) not in NEXT_PHASE:
+            return Rejected(OUT_OF_ORDER.get((phase, command), replies.BAD_SEQUENCE), word.decode())
+        parsed: Event | Reply
+        if command is Mail:
+            parsed = self._mail(text, view)
+        elif command is Rcpt:
+            parsed = self._rcpt(text, view)
+        else:
+            parsed = commands.parse_simple(word, text)
+        return Rejected(parsed, word.decode()) if isinstance(parsed, Reply) else parsed
+
+    def _other(self, word: bytes, rest: bytes, phase: Phase, view: View) -> Event:
+        """A verb that is not the core's: an extension's, a browser's, or nobody's."""
+        if word in commands.HTTP_VERBS:
+            return Rejected(replies.NO_HTTP, word.decode(), close=True)
+        name = word.decode("ascii", "replace")
+        if not self._extensions.knows_verb(name):
+            newline = b"\n" in word or b"\r" in word
+            return Rejected(replies.BARE_NEWLINE_IN_COMMAND if newline else replies.UNRECOGNIZED)
+        verb = self._extensions.verb(name, view().peer.service)
+        if verb is None:
+            return Rejected(replies.NOT_IMPLEMENTED, name)
+        text = commands.readable(rest)
+        if isinstance(text, Reply):
+            return Rejected(text, name)
+        if verb.needs_greeting and phase is Phase.CONNECTED:
+            return Rejected(replies.NEED_HELO, name)
+        if not verb.in_transaction and phase in (Phase.HAS_SENDER, Phase.HAS_RECIPIENT):
+            return Rejected(replies.BAD_SEQUENCE, name)
+        if not text.isascii() and not self._declares_utf8(text, view):
+            return Rejected(replies.NEED_SMTPUTF8, name)
+        return ExtensionCommand(verb, text)
+
+    def _declares_utf8(self, text: str, view: View) -> bool:
+        """RFC 6531 §3.7.4.2: VRFY and EXPN may end in " SMTPUTF8" where that is offered."""
+        if not text.upper().endswith(" SMTPUTF8"):
+            return False
+        return self.is_esmtp and self._extensions.mail_param("SMTPUTF8", view()) is not None
+
+    def _mail(self, text: str, view: View) -> Mail | Reply:
+        parsed = commands.parse_mail(text)
+        if isinstance(parsed, Reply):
+            return parsed
+        address, raw = parsed
+        parameters = self._check(self._extensions.check_mail, raw, view)
+        if isinstance(parameters, Reply):
+            return parameters
+        if not text.isascii() and "SMTPUTF8" not in parameters:
+            return replies.NEED_SMTPUTF8
+        return Mail(address, parameters)
+
+    def _rcpt(self, text: str, view: View) -> Rcpt | Reply:
+        parsed = commands.parse_rcpt(text)
+        if isinstance(parsed, Reply):
+            return parsed
+        if not text.isascii() and not self.is_smtputf8:
+            return replies.NEED_SMTPUTF8
+        address, raw = parsed
+        parameters = self._check(self._extensions.check_rcpt, raw, view)
+        return parameters if isinstance(parameters, Reply) else Rcpt(address, parameters)
+
+    def _check(
+        self,
+        check: Callable[[RawParameters, SessionView], dict[str, str] | Reply],
+        raw: RawParameters,
+        view: View,
+    ) -> dict[str, str] | Reply:
+        if not raw:
+            return {}
+        if not self.is_esmtp:
+            return replies.UNKNOWN_PARAMETER  # after HELO there are no extensions (RFC 5321 §4.1.1.1)
+        return check(raw, view())

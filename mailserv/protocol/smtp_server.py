@@ -1,0 +1,222 @@
+"""The server's side of an SMTP session (RFC 5321) without a socket: bytes in, events out; replies in, bytes out.
+
+A session loop is: `receive` what was read; while `next_event` gives one, `answer` it; send `output`. What the client
+pipelined is answered in one write (RFC 2920 §3.2). The order of commands is the table NEXT_PHASE and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from dataclasses import dataclass
+
+from mailserv.errors import ProtocolError
+from mailserv.mail import reply as replies
+from mailserv.mail.reply import Reply
+from mailserv.protocol.commands import (
+    AuthLine,
+    ContentBlock,
+    ContentEnd,
+    ContentRefused,
+    Data,
+    Ehlo,
+    Event,
+    ExtensionCommand,
+    Helo,
+    Mail,
+    Rejected,
+)
+from mailserv.protocol.dots import DotReader
+from mailserv.protocol.extensions import ExtensionTable
+from mailserv.protocol.lines import LineFault, LineReader
+from mailserv.protocol.smtp_phases import MOVES_ANYWAY, NEXT_PHASE, Phase
+from mailserv.protocol.smtp_reader import CommandReader, View
+
+__all__ = ["NEXT_PHASE", "Phase", "SmtpServer", "WireLimits"]
+
+
+@dataclass(frozen=True, slots=True)
+class WireLimits:
+    """Octets of a line, CRLF included."""
+
+    command_line: int = 512  # RFC 5321 §4.5.3.1.4; the growth of the extensions comes on top
+    auth_line: int = 12288  # RFC 4954 §4: the longest base64 line of an exchange
+
+
+class SmtpServer:
+    """One session. One thread. Raises RuntimeError where the caller breaks the rule: each event is answered once."""
+
+    __slots__ = (
+        "_auth_limit",
+        "_blocks",
+        "_dots",
+        "_line_limit",
+        "_lines",
+        "_out",
+        "_pending",
+        "_phase",
+        "_reader",
+    )
+
+    def __init__(self, *, extensions: ExtensionTable, limits: WireLimits) -> None:
+        self._reader = CommandReader(extensions)
+        self._line_limit = limits.command_line + extensions.line_growth()
+        self._auth_limit = limits.auth_line
+        self._lines = LineReader()
+        self._dots: DotReader | None = None  # while content flows in
+        self._blocks: deque[bytes] = deque()
+        self._out: list[bytes] = []
+        self._phase = Phase.CONNECTED
+        self._pending: Event | None = None
+
+    @property
+    def phase(self) -> Phase:
+        return self._phase
+
+    @property
+    def has_input(self) -> bool:
+        """Whether bytes are here that no event has told of: before a handshake they are an error (invariant 6)."""
+        return bool(self._lines)
+
+    # in
+
+    def receive(self, data: bytes) -> None:
+        """Take what was read from the client. After CLOSED it is thrown away."""
+        if self._phase is Phase.CLOSED:
+            return
+        if self._dots is None:
+            self._lines.feed(data)
+        else:
+            self._feed_content(data)
+
+    def next_event(self, view: View) -> Event | None:
+        """The next thing that the client did; None when more bytes are needed, or the session is over.
+
+        `view` is called only when an extension is concerned.
+        """
+        if self._pending is not None:
+            raise RuntimeError(f"{type(self._pending).__name__} has not been answered")
+        phase = self._phase
+        if phase is Phase.CONTENT:
+            return self._next_content()
+        if phase is Phase.CLOSED:
+            return None
+        line = self._lines.next_line(self._auth_limit if phase is Phase.AUTH else self._line_limit)
+        if line is None:
+            return None
+        event: Event
+        if isinstance(line, LineFault):
+            event = self._overlong(line)
+        elif phase is Phase.AUTH:
+            event = AuthLine(None if line == b"*" else line)
+        else:
+            event = self._reader.read(line, phase, view)
+        self._pending = event
+        return event
+
+    # out
+
+    def greet(self, reply: Reply) -> None:
+        """Queue the banner: 220, or 554 and 421 for a client that is not welcome."""
+        self._out.append(reply.encode())
+
+    def answer(self, reply: Reply) -> None:
+        """The answer to the last event. A 421 closes the session, whatever it answers (RFC 5321 §3.8)."""
+        event = self._take_pending()
+        self._out.append(reply.encode())
+        if reply.code == 421 or (type(event) is Rejected and event.close):
+            self._phase = Phase.CLOSED
+        elif reply.code < 400 or self._phase is Phase.AUTH or type(event) in MOVES_ANYWAY:
+            self._move(event)
+
+    def close(self, reply: Reply) -> None:
+        """End the session from our side: a timeout, a shutdown. May come at any time, answered events or not."""
+        self._out.append(reply.encode())
+        self._pending = None
+        self._phase = Phase.CLOSED
+
+    def output(self) -> bytes:
+        """Take what is to be sent; b"" if nothing."""
+        out = self._out
+        if not out:
+            return b""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return data
+
+    # what the session tells
+
+    def begin_auth(self) -> None:
+        """The last event was AUTH and an exchange begins: `answer_auth` goes on, `answer` ends it."""
+        if type(self._pending) is not ExtensionCommand or self._phase is not Phase.GREETED:
+            raise RuntimeError("AUTH begins with its command, and not inside a transaction (RFC 4954 §4)")
+        self._phase = Phase.AUTH
+
+    def answer_auth(self, challenge: bytes) -> None:
+        """Send a challenge; the next event is an AuthLine."""
+        if self._phase is not Phase.AUTH:
+            raise RuntimeError("no AUTH exchange is open")
+        self._take_pending()
+        self._out.append(b"334 " + base64.b64encode(challenge) + b"\r\n")
+
+    def started_tls(self) -> None:
+        """After a good handshake: all that the client said before is forgotten (RFC 3207 §4.2).
+
+        Raises ProtocolError when bytes had come before the handshake (invariant 6).
+        """
+        if self._lines:
+            raise ProtocolError("bytes after STARTTLS and before the handshake")
+        self._phase = Phase.CONNECTED
+        self._reader.is_esmtp = self._reader.is_smtputf8 = False
+
+    def reset_transaction(self) -> None:
+        """Forget sender and recipients, as RSET does."""
+        if self._phase in (Phase.HAS_SENDER, Phase.HAS_RECIPIENT):
+            self._phase = Phase.GREETED
+
+    # inside
+
+    def _take_pending(self) -> Event:
+        event, self._pending = self._pending, None
+        if event is None:
+            raise RuntimeError("there is no event to answer")
+        return event
+
+    def _move(self, event: Event) -> None:
+        kind = type(event)
+        self._phase = NEXT_PHASE.get((self._phase, kind), self._phase)
+        if isinstance(event, Mail):
+            self._reader.is_smtputf8 = "SMTPUTF8" in event.parameters
+        elif kind is Data:
+            self._dots = DotReader()
+            self._feed_content(self._lines.take_rest())
+        elif kind is Ehlo or kind is Helo:
+            self._reader.is_esmtp = kind is Ehlo
+
+    def _feed_content(self, data: bytes) -> None:
+        dots = self._dots
+        assert dots is not None
+        if dots.ended:  # pipelined behind the content, whose end is not answered yet
+            self._lines.feed(data)
+            return
+        self._blocks.extend(dots.feed(data))
+        if dots.ended:
+            self._lines.feed(dots.rest)
+
+    def _next_content(self) -> Event | None:
+        dots = self._dots
+        if self._blocks:
+            return ContentBlock(self._blocks.popleft())
+        if dots is None:
+            raise RuntimeError("the end of the content has not been answered")
+        if not dots.ended and not (dots.bare and dots.looks_ended):
+            return None
+        if dots.ended:
+            self._dots = None
+        self._pending = ContentRefused(replies.BARE_NEWLINE) if dots.bare else ContentEnd()
+        return self._pending
+
+    def _overlong(self, fault: LineFault) -> Rejected:
+        if fault is LineFault.ENDLESS:
+            return Rejected(replies.LINE_ENDLESS, close=True)
+        return Rejected(replies.AUTH_LINE_TOO_LONG if self._phase is Phase.AUTH else replies.LINE_TOO_LONG)
