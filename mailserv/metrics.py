@@ -1,8 +1,14 @@
-"""What Prometheus is told: counters and gauges with bounded labels."""
+"""What Prometheus is told: counters and gauges with bounded labels, and the listener that tells it."""
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from dataclasses import dataclass
+from socket import AF_INET6, SHUT_RDWR
+from threading import Event, Thread
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import Counter, Gauge, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
 SESSIONS = Gauge("mailserv_sessions", "Sessions open now", ["service"])
 SESSIONS_REFUSED = Counter("mailserv_sessions_refused", "Sessions refused at connect", ["service", "reason"])
@@ -12,3 +18,59 @@ LOGINS = Counter("mailserv_logins", "Logins", ["service", "result"])
 ATTEMPTS = Counter("mailserv_delivery_attempts", "Recipients attempted", ["transport", "outcome"])
 BOUNCES = Counter("mailserv_bounces", "Delivery status notifications made", ["kind"])
 QUEUED = Gauge("mailserv_queue_claimed", "Rows claimed by this node")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsListener:
+    """A running `metrics` listener: answers GET /metrics for Prometheus. `port` is the one it is bound to."""
+
+    host: str
+    port: int
+    _server: WSGIServer
+    _thread: Thread
+    _closing: Event
+
+    def close(self) -> None:
+        """Stop accepting and give the port back. A scrape that runs ends by itself. Idempotent."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._server.socket.shutdown(SHUT_RDWR)  # wakes the thread that waits in accept
+        self._thread.join()
+        self._server.server_close()
+
+
+def serve_metrics(host: str, port: int) -> MetricsListener:
+    """Serve /metrics on its own thread, one more for each scrape. Port 0 picks a free one. Raises OSError."""
+    family = _Server6 if ":" in host else ThreadingWSGIServer
+    server = make_server(host, port, make_wsgi_app(), family, handler_class=_QuietHandler)
+    closing = Event()
+    thread = Thread(target=_accept, args=(server, closing), name="metrics", daemon=True)
+    thread.start()
+    return MetricsListener(host, server.server_address[1], server, thread, closing)
+
+
+def _accept(server: WSGIServer, closing: Event) -> None:
+    """Accept until closed. Not serve_forever: that wakes up twice a second to look whether it should stop."""
+    while not closing.is_set():
+        try:
+            request, client = server.get_request()
+        except OSError:  # closed, a client that went away, or no file descriptor left: the last needs a moment's rest
+            closing.wait(0.1)
+            continue
+        server.process_request(request, client)
+
+
+class _Server6(ThreadingWSGIServer):
+    """The same on IPv6; the standard library wants a class for it."""
+
+    address_family = AF_INET6
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """Logs no scrapes, and gives a client that says nothing 10 seconds."""
+
+    timeout = 10
+
+    def log_message(self, format: str, *args: object) -> None:
+        """A scrape every few seconds is no event."""
