@@ -1,0 +1,168 @@
+"""Counters against floods: connections of one address, failed logins of an address and its network.
+
+One client is one IPv4 address or one IPv6 /64: whoever has a /64 has all of its addresses. A window slides: what
+happened in the one before counts with the part of it that is still inside, so a burst at the seam gains nothing.
+Memory is bounded: past `CAPACITY` keys a counter forgets the one that has been quiet longest.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from mailserv.clock import Clock
+
+MINUTE = 60.0  # seconds
+DAY = 86_400.0  # seconds
+CAPACITY = 50_000  # keys of one counter: some 10 MB when it is full
+NETWORK_FACTOR = 3  # a /24 or /48 may fail three times as often as one address (design §8)
+
+
+@dataclass(slots=True)
+class _Window:
+    number: int
+    previous: int = 0
+    current: int = 0
+
+
+class SlidingCounter:
+    """Counts events by key in the last `seconds`. Any thread."""
+
+    def __init__(self, seconds: float, capacity: int = CAPACITY) -> None:
+        self.seconds = seconds
+        self._capacity = capacity
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def count(self, key: str, now: float) -> float:
+        """How many in the `seconds` before `now` (monotonic)."""
+        with self._lock:
+            return self._count(key, now)
+
+    def add(self, key: str, now: float) -> None:
+        """One more at `now` (monotonic)."""
+        with self._lock:
+            self._add(key, now)
+
+    def add_below(self, key: str, now: float, limit: int) -> bool:
+        """One more unless there are `limit` already; whether it was counted. Check and count are one step."""
+        with self._lock:
+            if self._count(key, now) + 1 > limit:
+                return False
+            self._add(key, now)
+            return True
+
+    def _count(self, key: str, now: float) -> float:
+        window = self._windows.get(key)
+        if window is None:
+            return 0.0
+        self._turn(window, now)
+        return window.current + window.previous * (1.0 - (now % self.seconds) / self.seconds)
+
+    def _add(self, key: str, now: float) -> None:
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = _Window(int(now // self.seconds))
+            if len(self._windows) > self._capacity:
+                self._windows.popitem(last=False)
+        self._turn(window, now)
+        window.current += 1
+        self._windows.move_to_end(key)
+
+    def _turn(self, window: _Window, now: float) -> None:
+        """Bring a window up to `now`."""
+        number = int(now // self.seconds)
+        if number != window.number:
+            window.previous = window.current if number == window.number + 1 else 0
+            window.current = 0
+            window.number = number
+
+
+class ConnectionRate:
+    """`[limits] connections_per_minute`. Any thread."""
+
+    def __init__(self, per_minute: int, clock: Clock) -> None:
+        """`per_minute` 0: no limit."""
+        self._limit = per_minute
+        self._clock = clock
+        self._counter = SlidingCounter(MINUTE)
+
+    def allows(self, ip: str) -> bool:
+        """Count a connection from `ip`; False (and not counted) when there were too many."""
+        return not self._limit or self._counter.add_below(client_key(ip), self._clock.monotonic(), self._limit)
+
+    def describe(self, ip: str) -> dict[str, str | int]:
+        """For a log line: who is counted, how many there were, how many there may be."""
+        key = client_key(ip)
+        count = self._counter.count(key, self._clock.monotonic())
+        return {"client": key, "connections_per_minute": round(count), "limit": self._limit}
+
+
+class LoginThrottle:
+    """`[limits] failed_logins_per_minute` and `_per_day`: for an address, and three times that for its network.
+
+    Ask `allows` before a password is looked at, tell `failed` after a wrong one; a good login costs nothing. Logins that
+    are checked at the same time may overshoot by as many as there are sessions of one address. Any thread.
+    """
+
+    def __init__(self, per_minute: int, per_day: int, clock: Clock) -> None:
+        """A limit of 0: no limit."""
+        self._rules = tuple(
+            (limit, SlidingCounter(seconds)) for limit, seconds in ((per_minute, MINUTE), (per_day, DAY)) if limit
+        )
+        self._clock = clock
+
+    def allows(self, ip: str) -> bool:
+        """Whether a login from `ip` may be tried now."""
+        now = self._clock.monotonic()
+        client, network = client_key(ip), network_key(ip)
+        return all(
+            counter.count(client, now) + 1 <= limit and counter.count(network, now) + 1 <= NETWORK_FACTOR * limit
+            for limit, counter in self._rules
+        )
+
+    def failed(self, ip: str) -> None:
+        """A login from `ip` has just failed."""
+        now = self._clock.monotonic()
+        for _, counter in self._rules:
+            counter.add(client_key(ip), now)
+            counter.add(network_key(ip), now)
+
+    def describe(self, ip: str) -> dict[str, str | int]:
+        """For a log line: how often the address and its network failed within each window that has a limit."""
+        now = self._clock.monotonic()
+        client, network = client_key(ip), network_key(ip)
+        found: dict[str, str | int] = {"client": client, "network": network}
+        for limit, counter in self._rules:
+            name = "minute" if counter.seconds == MINUTE else "day"
+            found[f"client_{name}"] = round(counter.count(client, now))
+            found[f"network_{name}"] = round(counter.count(network, now))
+            found[f"limit_{name}"] = limit
+        return found
+
+
+def client_key(ip: str) -> str:
+    """Who counts as one client: an IPv4 address, an IPv6 /64. IPv4 in IPv6 clothes is IPv4; other text is itself."""
+    return _key(ip, 32, 64)
+
+
+def network_key(ip: str) -> str:
+    """The network that is counted beside the client: /24 or /48."""
+    return _key(ip, 24, 48)
+
+
+def _key(ip: str, v4_bits: int, v6_bits: int) -> str:
+    try:
+        address = ipaddress.ip_address(ip.partition("%")[0])
+    except ValueError:
+        return f"{ip}/{v4_bits}"
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    bits = v4_bits if address.version == 4 else v6_bits
+    number = int(address) >> (address.max_prefixlen - bits) << (address.max_prefixlen - bits)
+    return f"{type(address)(number)}/{bits}"

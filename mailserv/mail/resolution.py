@@ -1,0 +1,26 @@
+"""The router's answer: where the mail of one forward-path goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mailserv.mail.address import Address
+from mailserv.mail.reply import Reply
+from mailserv.mail.route import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Mailboxes and next hops, or a refusal, never both; all empty is never returned.
+
+    `mailboxes`: (account, address that reached it) pairs, no account twice; the address keeps its +tag.
+    `remotes`: (forward-path, route) pairs, no forward-path twice.
+    `is_local`: the forward-path itself is ours to answer for; what an alias of ours points to is then no relaying.
+    `refusal`: the reply to RCPT. `steps`: one printable line for each decision, for the trace.
+    """
+
+    mailboxes: tuple[tuple[str, Address], ...] = ()
+    remotes: tuple[tuple[Address, Route], ...] = ()
+    is_local: bool = False
+    refusal: Reply | None = None
+    steps: tuple[str, ...] = ()

@@ -1,0 +1,17 @@
+"""Who may send mail through us to others (invariant 4): the one place where relaying is opened."""
+
+from __future__ import annotations
+
+from mailserv.mail.peer import Peer
+from mailserv.mail.reply import RELAY_DENIED, Reply
+from mailserv.mail.resolution import Resolution
+
+
+def may_relay(peer: Peer, resolution: Resolution) -> Reply | None:
+    """None: go on. A login, an address in `[relay] networks`, or a forward-path that is ours; else 550 5.7.1.
+
+    An alias of ours with a target elsewhere is ours: the operator opened that way. Pure, any thread.
+    """
+    if resolution.is_local or peer.login or peer.relay:
+        return None
+    return RELAY_DENIED
