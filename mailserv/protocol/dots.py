@@ -38,21 +38,25 @@ class DotReader:
         first = 1 if self._after_cr and data.startswith(b"\n") else 0
         if not (first or self._line_start):
             first = -1  # no line is known to begin at this border
-        content = self._find_end(data, first)
+        dotted = b"\r\n." in data  # most blocks have none, and need neither of the two searches for it
+        content = self._find_end(data, first, dotted)
         if not content:
             return []
         self._note_bare(content)
         after_cr, self._after_cr = self._after_cr, content.endswith(b"\r")
         self._line_start = content.endswith(b"\r\n") or (after_cr and content == b"\n")
-        content = _unstuff(content, first)
+        if dotted:
+            content = content.replace(b"\r\n.", b"\r\n")
+        if first >= 0 and content.startswith(b".", first):
+            content = content[:first] + content[first + 1 :]
         return [content] if content else []
 
-    def _find_end(self, data: bytes, first: int) -> bytes:
+    def _find_end(self, data: bytes, first: int, dotted: bool) -> bytes:
         """Cut off what is not content: the end of data with what follows, or a dot that the next block must explain."""
         self._held = b""
         if first >= 0 and data.startswith(b".\r\n", first):
             return self._end(data, first, first + 3)
-        end = data.find(END_OF_DATA)
+        end = data.find(END_OF_DATA) if dotted else -1
         if end >= 0:
             return self._end(data, end + 2, end + 5)
         if data.endswith((b".", b".\r")):
@@ -79,15 +83,6 @@ class DotReader:
             or content.count(b"\r") != pairs + half_at_end
             or (self._after_cr and not half_at_start)
         )
-
-
-def _unstuff(content: bytes, first: int) -> bytes:
-    """Remove the first dot of each line; `first`: where a line begins at the border, -1 for nowhere."""
-    if b"\r\n." in content:
-        content = content.replace(b"\r\n.", b"\r\n")
-    if first >= 0 and content.startswith(b".", first):
-        content = content[:first] + content[first + 1 :]
-    return content
 
 
 def stuff(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -45,7 +45,7 @@ class LineReader:
         start = self._start
         end = self._data.find(CRLF, start)
         if end < 0:
-            return self._unfinished(limit)
+            return self._unfinished(limit) if start < len(self._data) else None
         self._start = end + 2
         length = self._discarded + end - start
         self._discarded = 0

@@ -73,7 +73,6 @@ NEXT_PHASE: dict[tuple[Phase, type[Event]], Phase] = {
     (Phase.CONTENT, ContentBlock): Phase.CONTENT,
     (Phase.CONTENT, ContentEnd): Phase.GREETED,  # the transaction is over, accepted or not (lesson 8)
     (Phase.CONTENT, ContentRefused): Phase.CLOSED,
-    (Phase.AUTH, ExtensionCommand): Phase.GREETED,  # AUTH was answered without a further line
     (Phase.AUTH, AuthLine): Phase.GREETED,
     (Phase.AUTH, Rejected): Phase.GREETED,  # an overlong line ends the exchange
 }

@@ -146,18 +146,16 @@ class SmtpServer:
 
     # what the session tells
 
-    def begin_auth(self) -> None:
-        """The last event was AUTH and an exchange begins: `answer_auth` goes on, `answer` ends it."""
-        if type(self._pending) is not ExtensionCommand or self._phase is not Phase.GREETED:
-            raise RuntimeError("AUTH begins with its command, and not inside a transaction (RFC 4954 §4)")
-        self._phase = Phase.AUTH
-
     def answer_auth(self, challenge: bytes) -> None:
-        """Send a challenge; the next event is an AuthLine."""
-        if self._phase is not Phase.AUTH:
-            raise RuntimeError("no AUTH exchange is open")
-        self._take_pending()
+        """Answer AUTH, or a line of its exchange, with a challenge (RFC 4954 §4). The next event is an AuthLine.
+
+        Any other reply to it, by `answer`, ends the exchange.
+        """
+        event = self._take_pending()
+        if not (self._phase is Phase.GREETED and type(event) is ExtensionCommand) and type(event) is not AuthLine:
+            raise RuntimeError("AUTH comes after a greeting and outside a transaction (RFC 4954 §4)")
         self._out.append(b"334 " + base64.b64encode(challenge) + b"\r\n")
+        self._phase = Phase.AUTH
 
     def started_tls(self) -> None:
         """After a good handshake: all that the client said before is forgotten (RFC 3207 §4.2).
