@@ -51,6 +51,7 @@ class QueueEntry:
     attempts: int
     last_reply: str
     login: str
+    remote: str = ""  # who gave the last reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +100,17 @@ class Store(Protocol):
 
     # content and acceptance
     def spool(self, queue_id: str) -> SpoolWriter:
-        """A writer for a new message's content. Touches no disk before the content is large."""
+        """A writer for a new message's content. Touches no disk before the content is large.
+
+        Raises ValueError unless the queue id is 1–60 letters, digits, "-" or "_": it names a file.
+        """
         ...
 
     def accept(self, acceptance: Acceptance) -> None:
         """Commit a message whole: content, mailbox rows, queue rows, trace. Returning means synced (invariant 1).
 
-        A mailbox of an account that is gone raises StoreError. On an error the spooled content is discarded.
+        A mailbox of an account that is gone raises StoreError, a queue id that is there DuplicateError. On an error the
+        spooled content is discarded. Accepted for nobody: only the trace is kept.
         """
         ...
 
@@ -138,7 +143,12 @@ class Store(Protocol):
         wait: bool = True,
     ) -> None:
         """One transaction: states, bounces accepted, trace by queue id. `wait=False` returns once it is handed over;
-        an error is then logged and the lease brings the rows back."""
+        an error is then logged and the lease brings the rows back.
+
+        With `bounces`, every row that is not done must still be the owner's: else the bounces are withheld and only done
+        rows are settled, since what the bounce tells of may yet be delivered. Trace is written if any row changed. A
+        bounce to a mailbox whose account is gone goes without it. Raises ValueError for a state no settlement leads to.
+        """
         ...
 
     def renew(self, owner: str, until: float) -> None:
@@ -154,15 +164,35 @@ class Store(Protocol):
         ...
 
     def on_queued(self, callback: Callable[[frozenset[Route]], None]) -> None:
-        """Call back once per commit with the destinations that got ready rows due now. On the writer's thread: only signal."""
+        """Call back once per commit with the destinations that got ready rows due now, before `accept` returns.
+
+        On the writer's thread: only signal. What another process changed (an operator's retry or release) is called
+        back too, soon after.
+        """
         ...
 
-    # queue, for operators (`queue_ids` empty: all)
+    # queue, for operators (`queue_ids` empty: all). Each returns how many rows changed, works in small transactions,
+    # and leaves claimed rows alone: they are being delivered.
     def queue_list(self, queue_ids: Sequence[str] = ()) -> list[QueueEntry]: ...
-    def queue_retry(self, queue_ids: Sequence[str], now: float) -> int: ...
-    def queue_hold(self, queue_ids: Sequence[str]) -> int: ...
-    def queue_release(self, queue_ids: Sequence[str], now: float) -> int: ...
-    def queue_drop(self, queue_ids: Sequence[str], now: float) -> int: ...
+    def queue_counts(self) -> dict[str, int]:
+        """Rows in each state (ready, claimed, held, quarantined), for metrics."""
+        ...
+
+    def queue_retry(self, queue_ids: Sequence[str], now: float) -> int:
+        """Ready rows are due now."""
+        ...
+
+    def queue_hold(self, queue_ids: Sequence[str]) -> int:
+        """Ready rows are held."""
+        ...
+
+    def queue_release(self, queue_ids: Sequence[str], now: float) -> int:
+        """Held and quarantined rows are ready and due now."""
+        ...
+
+    def queue_drop(self, queue_ids: Sequence[str], now: float) -> int:
+        """Ready, held and quarantined rows go, and content that nobody refers to any more. Nobody is told."""
+        ...
 
     # trace
     def trace(self, queue_id: str) -> list[TraceEntry]: ...
@@ -193,7 +223,7 @@ class Store(Protocol):
         ...
 
     def read(self, message: MaildropMessage) -> Content | None:
-        """Prefix and content of one message; None if it is gone."""
+        """Prefix and content of one message; None if it is gone. Raises StoreUnavailable when it is damaged."""
         ...
 
     def delete(self, messages: Sequence[MaildropMessage]) -> None:

@@ -1,0 +1,137 @@
+"""One acceptance, made ready on its session's thread and written by the writer: content, mailbox rows, queue rows, trace."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from mailserv.errors import DuplicateError, StoreError
+from mailserv.mail.message import Acceptance, Content
+from mailserv.mail.route import Route
+from mailserv.store.codec import pack_address, pack_parameters, pack_trace
+from mailserv.store.references import release
+from mailserv.store.spool import THRESHOLD, Spool, check_queue_id
+from mailserv.store.writer import Work
+
+INSERT_MESSAGE = """
+    INSERT INTO message (queue_id, reverse_path, parameters, received_at, login, peer_ip, size, file, content)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT_MAILBOX = """
+    INSERT INTO mailbox (message_id, recipient, unique_id, size, prefix, account_id)
+    SELECT ?, ?, ?, ?, ?, id FROM account WHERE address = ? AND gone = 0
+    ON CONFLICT (message_id, account_id, recipient) DO NOTHING"""
+INSERT_QUEUE = """
+    INSERT INTO queue (message_id, state, transport, next_hop, not_before, forward_path, original, parameters)
+    VALUES (?, 'ready', ?, ?, ?, ?, ?, ?)"""
+INSERT_TRACE = "INSERT INTO trace (queue_id, at, entries) VALUES (?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An acceptance as rows. `weight` octets go through the WAL; `file` is the spool file it owns, "" without one."""
+
+    queue_id: str
+    message: tuple[str | float | bytes | None, ...]
+    mailboxes: tuple[tuple[str, str, int, bytes, str], ...]
+    queued: tuple[tuple[str | float, ...], ...]
+    routes: frozenset[Route]
+    trace: tuple[str, float, str] | None
+    file: str
+    weight: int
+
+
+def prepare(acceptance: Acceptance, spool: Spool) -> Prepared:
+    """Make the rows; content that is large and in no spool file is written to one. Raises StoreError, ValueError."""
+    queue_id = acceptance.queue_id
+    check_queue_id(queue_id)
+    data, file, size = _place(queue_id, acceptance.content, spool)
+    return Prepared(
+        queue_id=queue_id,
+        message=(
+            queue_id,
+            pack_address(acceptance.reverse_path),
+            pack_parameters(acceptance.parameters),
+            acceptance.received_at,
+            acceptance.login,
+            acceptance.peer_ip,
+            size,
+            file or None,
+            data,
+        ),
+        mailboxes=tuple(
+            (each.recipient, f"{queue_id}.{number}", len(each.prefix) + size, each.prefix, each.account)
+            for number, each in enumerate(acceptance.mailboxes)
+        ),
+        queued=tuple(
+            (
+                each.route.transport,
+                each.route.next_hop,
+                acceptance.received_at,
+                pack_address(each.forward_path),
+                pack_address(each.original),
+                pack_parameters(each.parameters),
+            )
+            for each in acceptance.queued
+        ),
+        routes=frozenset([each.route for each in acceptance.queued]),
+        trace=(queue_id, acceptance.trace[0].at, pack_trace(acceptance.trace)) if acceptance.trace else None,
+        file=file,
+        weight=len(data) if data is not None else 0,
+    )
+
+
+def insert(work: Work, prepared: Prepared, *, is_bounce: bool = False) -> None:
+    """Write it. Raises DuplicateError for a queue id that is there, StoreError when a mailbox's account is gone.
+
+    A bounce goes without the mailbox that is gone: its failure must not undo the settlement it belongs to.
+    """
+    connection = work.connection
+    if prepared.trace is not None:
+        connection.execute(INSERT_TRACE, prepared.trace)
+    if not prepared.mailboxes and not prepared.queued:  # accepted for nobody: nothing would ever refer to it
+        if prepared.file:
+            work.files.append(prepared.file)
+        return
+    message_id = _insert_message(connection, prepared)
+    if prepared.mailboxes:
+        cursor = connection.executemany(INSERT_MAILBOX, [(message_id, *row) for row in prepared.mailboxes])
+        if cursor.rowcount != len(prepared.mailboxes) and not is_bounce:
+            _check_accounts(connection, prepared)
+    if prepared.queued:
+        connection.executemany(INSERT_QUEUE, [(message_id, *row) for row in prepared.queued])
+        work.queued |= prepared.routes
+    elif is_bounce:
+        release(work, [message_id])
+
+
+def _insert_message(connection: sqlite3.Connection, prepared: Prepared) -> int:
+    try:
+        return connection.execute(INSERT_MESSAGE, prepared.message).lastrowid or 0
+    except sqlite3.IntegrityError as error:
+        raise DuplicateError(f"queue id {prepared.queue_id} is already there") from error
+
+
+def _check_accounts(connection: sqlite3.Connection, prepared: Prepared) -> None:
+    """Fewer mailbox rows than recipients: one named twice is no error, an account that is gone is."""
+    for *_, account in prepared.mailboxes:
+        if not connection.execute("SELECT 1 FROM account WHERE address = ? AND gone = 0", (account,)).fetchone():
+            raise StoreError(f"no such account: {account}")
+
+
+def _place(queue_id: str, content: Content, spool: Spool) -> tuple[bytes | None, str, int]:
+    """The content's bytes for its row, or the name of the spool file it is in; and how many octets there are."""
+    if name := spool.name_of(content):
+        return None, name, content.size
+    if content.size <= THRESHOLD:
+        data = b"".join(content.blocks())
+        return data, "", len(data)
+    writer = spool.writer(queue_id)
+    try:
+        for block in content.blocks():
+            writer.write(block)
+        stored = writer.finish()
+    except BaseException:
+        writer.discard()
+        raise
+    name = spool.name_of(stored) or ""
+    return None if name else b"".join(stored.blocks()), name, stored.size

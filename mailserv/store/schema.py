@@ -1,0 +1,122 @@
+"""The tables, and how an older database becomes the present one (sqlite-utils' migrations).
+
+Ids are AUTOINCREMENT: without it SQLite hands a deleted row's id out again, and a lease, a unique-id or a settlement
+would then name a stranger's row. Every index is read by a hot query; partial ones stay as small as what they are for.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlite_utils import Database, Migrations
+
+from mailserv.errors import StoreUnavailable
+
+migrations = Migrations("mailserv")
+
+_FIRST = (
+    # `gone`: removed, but its mailbox is still being emptied in small transactions.
+    """CREATE TABLE account (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        address TEXT NOT NULL,
+        password_hash TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        gone INTEGER NOT NULL DEFAULT 0
+    )""",
+    "CREATE UNIQUE INDEX account_address ON account(address) WHERE gone = 0",
+    # One row for each message, for as long as a mailbox or queue row refers to it. `file` names its spool file, or is
+    # NULL and the bytes are in `content`: the last column, so that no other one is read through its overflow pages.
+    """CREATE TABLE message (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        queue_id TEXT NOT NULL UNIQUE,
+        reverse_path TEXT NOT NULL,
+        parameters TEXT NOT NULL,
+        received_at REAL NOT NULL,
+        login TEXT NOT NULL,
+        peer_ip TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        file TEXT,
+        content BLOB
+    )""",
+    "CREATE INDEX message_file ON message(file) WHERE file IS NOT NULL",
+    """CREATE TABLE mailbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        account_id INTEGER NOT NULL REFERENCES account(id),
+        message_id INTEGER NOT NULL REFERENCES message(id),
+        recipient TEXT NOT NULL,
+        unique_id TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        prefix BLOB NOT NULL
+    )""",
+    "CREATE UNIQUE INDEX mailbox_once ON mailbox(message_id, account_id, recipient)",
+    "CREATE INDEX mailbox_by_account ON mailbox(account_id)",
+    # `state`: ready, claimed (leased by `owner` until `until`), held, quarantined.
+    """CREATE TABLE queue (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        message_id INTEGER NOT NULL REFERENCES message(id),
+        state TEXT NOT NULL,
+        transport TEXT NOT NULL,
+        next_hop TEXT NOT NULL,
+        not_before REAL NOT NULL,
+        owner TEXT NOT NULL DEFAULT '',
+        until REAL NOT NULL DEFAULT 0,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        delay_notified INTEGER NOT NULL DEFAULT 0,
+        forward_path TEXT NOT NULL,
+        original TEXT NOT NULL,
+        parameters TEXT NOT NULL,
+        last_reply TEXT NOT NULL DEFAULT '',
+        remote TEXT NOT NULL DEFAULT ''
+    )""",
+    "CREATE INDEX queue_ready ON queue(transport, next_hop, not_before) WHERE state = 'ready'",
+    "CREATE INDEX queue_claimed ON queue(owner) WHERE state = 'claimed'",
+    "CREATE INDEX queue_aside ON queue(state) WHERE state IN ('held', 'quarantined')",
+    "CREATE INDEX queue_by_message ON queue(message_id)",
+    # Messages that lost a reference in a transaction too big to look at each of them: looked at in later, small ones.
+    "CREATE TABLE doomed (message_id INTEGER PRIMARY KEY)",
+    # No reference to message: a trace outlives it. `entries`: a JSON list.
+    """CREATE TABLE trace (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        queue_id TEXT NOT NULL,
+        at REAL NOT NULL,
+        entries TEXT NOT NULL
+    )""",
+    "CREATE INDEX trace_by_message ON trace(queue_id)",
+    "CREATE INDEX trace_by_time ON trace(at)",
+)
+
+
+@migrations(name="0001_first")
+def _first(db: Database) -> None:
+    for statement in _FIRST:
+        db.conn.execute(statement)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the database to this version's schema, in one transaction. Raises sqlite3.Error, StoreUnavailable.
+
+    A database that a newer mailserv has changed is refused: an old program could only damage it.
+    """
+    db = Database(connection, execute_plugins=False)
+    known = {migration.name for migration in migrations.pending(db)}
+    applied = {migration.name for migration in migrations.applied(db)}
+    if unknown := applied - _names():
+        raise StoreUnavailable(f"made by a newer mailserv (it knows {', '.join(sorted(unknown))}): upgrade this one")
+    if not known:
+        return
+    connection.execute("BEGIN IMMEDIATE")  # two processes that start together: one migrates, one waits
+    try:
+        migrations.apply(db)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _names() -> set[str]:
+    empty = Database(memory=True, execute_plugins=False)
+    try:
+        return {migration.name for migration in migrations.pending(empty)}
+    finally:
+        empty.close()

@@ -1,0 +1,303 @@
+"""The Store over SQLite: `open_store` builds it, `SqliteStore` sends each call to the module that knows how."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from mailserv.clock import Clock
+from mailserv.errors import StoreError, StoreUnavailable
+from mailserv.logging import get_logger
+from mailserv.mail.delivery import Delivery
+from mailserv.mail.message import Acceptance, Content
+from mailserv.mail.route import Route
+from mailserv.mail.trace import TraceEntry
+from mailserv.store import accounts, deliveries, lock, maildrop, queue_admin, queue_rows, references
+from mailserv.store import trace as traces
+from mailserv.store.acceptance import insert, prepare
+from mailserv.store.connection import Readers, as_store_error, create_database, open_reader, open_writer
+from mailserv.store.content import Damaged
+from mailserv.store.disk import DISK, Disk, make_private_directory, store_error
+from mailserv.store.interface import Account, MaildropMessage, QueueEntry, Settlement, Store
+from mailserv.store.nudge import Listener, nudge
+from mailserv.store.room import Room
+from mailserv.store.schema import migrate
+from mailserv.store.spool import ContentWriter, Spool
+from mailserv.store.writer import Work, Writer
+
+DATABASE = "mailserv.db"
+
+log = get_logger("store")
+
+
+def open_store(data_dir: Path, clock: Clock, *, exclusive: bool = True, disk: Disk = DISK) -> Store:
+    """Open the store in `data_dir`, made if need be (mode 0700).
+
+    `exclusive`: for the server. It takes the directory's lock (a second server gets StoreUnavailable that names the
+    holder's process id), finishes what a crash left half done, and hears of other processes' changes. Without it, for
+    commands beside a running server or without one. Raises StoreError.
+    """
+    path = data_dir / DATABASE
+    with ExitStack() as undo:
+        try:
+            make_private_directory(data_dir)
+        except OSError as error:
+            raise store_error(data_dir, error) from error
+        if exclusive:
+            undo.callback(os.close, lock.acquire(data_dir / "lock"))
+        create_database(path)
+        _migrate(path, disk)
+        spool = Spool(data_dir / "spool", disk)
+        undo.callback(spool.close)
+        readers = Readers(path, lambda: open_reader(path, disk))
+        undo.callback(readers.close)
+        store = SqliteStore(path, clock, disk, spool, readers, nudge_at=None if exclusive else data_dir / "nudge")
+        undo.callback(store.writer.close)
+        store.refresh()
+        if exclusive:
+            store.tidy()
+            _listen(data_dir / "nudge", store, undo)
+        store.closing = undo.pop_all()
+        return store
+
+
+def _migrate(path: Path, disk: Disk) -> None:
+    try:
+        connection = open_writer(path, disk)
+        try:
+            migrate(connection)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise as_store_error(path, error) from error
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{path}: {error}") from error
+
+
+def _listen(path: Path, store: SqliteStore, undo: ExitStack) -> None:
+    try:
+        undo.callback(Listener(path, store.look).close)
+    except OSError as error:  # everything works, but for an operator's orders that then wait for the next timer
+        log.warning("store_no_nudge", file=str(path), error=str(error))
+
+
+class SqliteStore:
+    """See `interface.Store`."""
+
+    def __init__(
+        self, path: Path, clock: Clock, disk: Disk, spool: Spool, readers: Readers, nudge_at: Path | None
+    ) -> None:
+        """Starts the writer. `nudge_at`: the FIFO of the server to tell after each commit. Raises StoreError."""
+        self._path = path
+        self._clock = clock
+        self._spool = spool
+        self._readers = readers
+        self._nudge_at = nudge_at
+        self._room = Room(path.parent, clock, disk)
+        self._known = accounts.Known(readers)
+        self._lock = threading.Lock()
+        self._callbacks: tuple[Callable[[frozenset[Route]], None], ...] = ()
+        self.closing = ExitStack()
+        try:
+            self.writer = Writer(path, lambda: open_writer(path, disk), committed=self._committed, remove=spool.remove)
+        except sqlite3.Error as error:
+            raise as_store_error(path, error) from error
+
+    def _committed(self, queued: frozenset[Route]) -> None:
+        if self._nudge_at is not None:
+            nudge(self._nudge_at)
+        if queued:
+            for callback in self._callbacks:
+                callback(queued)
+
+    # for `open_store`
+
+    def tidy(self) -> None:
+        """Finish what a crash cut short: files without a row, removed accounts, content that nobody refers to."""
+        with self._readers.connection() as connection:
+            self._spool.collect(
+                lambda name: connection.execute("SELECT 1 FROM message WHERE file = ?", (name,)).fetchone() is not None
+            )
+            unfinished = accounts.unfinished(connection)
+        for account_id in unfinished:
+            accounts.empty(self.writer, account_id)
+        while self.writer.run(references.sweep):
+            pass
+
+    def look(self) -> None:
+        """Another process changed the database. Raises StoreError."""
+        self.refresh()
+        now = self._clock.now()
+        due = [route for route, at in self.destinations() if at <= now]
+        self.writer.run(lambda work: work.queued.update(due))
+
+    def refresh(self) -> None:
+        """Read the accounts anew. Raises StoreError."""
+        self._known.refresh()
+
+    # content and acceptance
+
+    def spool(self, queue_id: str) -> ContentWriter:
+        return self._spool.writer(queue_id)
+
+    def accept(self, acceptance: Acceptance) -> None:
+        prepared = prepare(acceptance, self._spool)
+        try:
+            self.writer.run(lambda work: insert(work, prepared), prepared.weight)
+        except StoreError:
+            self._spool.discard(prepared.file)
+            if prepared.mailboxes:
+                self._known.refresh()  # perhaps another process removed an account
+            raise
+        self._spool.claimed(prepared.file)
+
+    def has_room(self, octets: int) -> bool:
+        return self._room.has(octets)
+
+    # queue
+
+    def destinations(self) -> list[tuple[Route, float]]:
+        with self._readers.connection() as connection:
+            return queue_rows.destinations(connection)
+
+    def claim(
+        self, route: Route, owner: str, now: float, until: float, limit: int
+    ) -> tuple[list[Delivery], float | None]:
+        claimed = self.writer.run(lambda work: queue_rows.claim(work, route, owner, now, until, limit))
+        if not claimed.rows:
+            return [], claimed.next_due
+        found, broken = deliveries.load(self._readers, self._spool, route, claimed)
+        for each in broken:
+            self._quarantine(owner, each)
+        return found, claimed.next_due
+
+    def _quarantine(self, owner: str, broken: deliveries.Broken) -> None:
+        now = self._clock.now()
+        count = self.writer.run(
+            lambda work: queue_rows.quarantine(work, owner, broken.queue_id, broken.row_ids, broken.reason, now)
+        )
+        if count:
+            log.error("store_quarantined", queue_id=broken.queue_id, rows=list(broken.row_ids), reason=broken.reason)
+
+    def settle(
+        self,
+        owner: str,
+        settlements: Sequence[Settlement],
+        bounces: Sequence[Acceptance] = (),
+        trace: Iterable[tuple[str, TraceEntry]] = (),
+        *,
+        wait: bool = True,
+    ) -> None:
+        queue_rows.check_states(settlements)
+        prepared = [prepare(each, self._spool) for each in bounces]
+        files = [each.file for each in prepared if each.file]
+        rows, now = traces.rows_of(trace), self._clock.now()
+
+        def action(work: Work) -> None:
+            queue_rows.settle(work, owner, settlements, prepared, rows, now)
+
+        if not wait and not files:
+            self.writer.post(action)
+            return
+        try:
+            self.writer.run(action, sum(each.weight for each in prepared))
+        except StoreError:
+            for file in files:
+                self._spool.discard(file)
+            raise
+        for file in files:
+            self._spool.claimed(file)
+
+    def renew(self, owner: str, until: float) -> None:
+        self.writer.run(lambda work: queue_rows.renew(work, owner, until))
+
+    def reclaim(self, owner: str, now: float) -> int:
+        return self.writer.run(lambda work: queue_rows.reclaim(work, owner, now))
+
+    def on_queued(self, callback: Callable[[frozenset[Route]], None]) -> None:
+        with self._lock:
+            self._callbacks = (*self._callbacks, callback)
+
+    # queue, for operators
+
+    def queue_list(self, queue_ids: Sequence[str] = ()) -> list[QueueEntry]:
+        with self._readers.connection() as connection:
+            return queue_admin.entries(connection, queue_ids)
+
+    def queue_counts(self) -> dict[str, int]:
+        with self._readers.connection() as connection:
+            return queue_admin.counts(connection)
+
+    def queue_retry(self, queue_ids: Sequence[str], now: float) -> int:
+        return queue_admin.carry_out(self.writer, queue_admin.RETRY, queue_ids, now)
+
+    def queue_hold(self, queue_ids: Sequence[str]) -> int:
+        return queue_admin.carry_out(self.writer, queue_admin.HOLD, queue_ids, self._clock.now())
+
+    def queue_release(self, queue_ids: Sequence[str], now: float) -> int:
+        return queue_admin.carry_out(self.writer, queue_admin.RELEASE, queue_ids, now)
+
+    def queue_drop(self, queue_ids: Sequence[str], now: float) -> int:
+        return queue_admin.carry_out(self.writer, queue_admin.DROP, queue_ids, now)
+
+    # trace
+
+    def trace(self, queue_id: str) -> list[TraceEntry]:
+        with self._readers.connection() as connection:
+            return traces.read(connection, queue_id)
+
+    def expire_trace(self, before: float) -> int:
+        return traces.expire(self.writer, before)
+
+    # accounts
+
+    def add_account(self, address: str, password_hash: str, now: float) -> None:
+        self.writer.run(lambda work: accounts.add(work, address, password_hash, now))
+        self._known.refresh()
+
+    def set_password(self, address: str, password_hash: str) -> bool:
+        return self.writer.run(lambda work: accounts.set_password(work, address, password_hash))
+
+    def remove_account(self, address: str) -> bool:
+        account_id = self.writer.run(lambda work: accounts.mark_gone(work, address))
+        if account_id is None:
+            return False
+        self._known.refresh()
+        accounts.empty(self.writer, account_id)
+        return True
+
+    def accounts(self) -> list[Account]:
+        with self._readers.connection() as connection:
+            return accounts.listing(connection)
+
+    def has_account(self, address: str) -> bool:
+        return self._known.has(address)
+
+    def password_hash(self, address: str) -> str | None:
+        with self._readers.connection() as connection:
+            return accounts.password_hash(connection, address)
+
+    # maildrop
+
+    def maildrop(self, address: str) -> list[MaildropMessage]:
+        with self._readers.connection() as connection:
+            return maildrop.listing(connection, address)
+
+    def read(self, message: MaildropMessage) -> Content | None:
+        try:
+            with self._readers.connection() as connection:
+                return maildrop.read(connection, self._readers, self._spool, message)
+        except Damaged as error:
+            log.error("store_message_damaged", unique_id=message.unique_id, reason=error.reason)
+            raise StoreUnavailable(f"{message.unique_id}: {error.reason}") from error
+
+    def delete(self, messages: Sequence[MaildropMessage]) -> None:
+        maildrop.delete(self.writer, messages)
+
+    def close(self) -> None:
+        with self._lock:
+            self.closing.close()
