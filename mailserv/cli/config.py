@@ -1,0 +1,54 @@
+"""Where the configuration file is, and every check of every room over it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mailserv.clock import SystemClock
+from mailserv.config import Loaded, load
+from mailserv.errors import ConfigError
+from mailserv.hooks.host import SHIPPED_EXTENSIONS, load_plugins
+from mailserv.route.table import RoutingTable
+from mailserv.settings import Settings
+
+DEFAULT = Path("/etc/mailserv/mailserv.toml")
+
+
+def config_path(given: Path | None) -> Path:
+    """`--config`, else $MAILSERV_CONFIG, else /etc/mailserv/mailserv.toml."""
+    return given or Path(os.environ.get("MAILSERV_CONFIG") or DEFAULT)
+
+
+def read(given: Path | None) -> Settings:
+    """For a command that only needs the store: the certificate is not looked at. Raises ConfigError."""
+    return load(config_path(given), [RoutingTable.from_settings], check_files=False).settings
+
+
+def read_and_check(given: Path | None) -> Loaded:
+    """For the server and for `check`: nothing wrong starts. Imports the enabled plugins. Raises ConfigError."""
+    return load(config_path(given), [RoutingTable.from_settings, _plugins, _plugin_sections])
+
+
+def _plugins(settings: Settings) -> None:
+    plugins = settings.plugins
+    load_plugins(
+        plugins.enabled,
+        plugins.disabled,
+        plugins.path,
+        settings.plugin,
+        hostname=settings.hostname,
+        clock=SystemClock(),
+    )
+
+
+def _plugin_sections(settings: Settings) -> None:
+    """A `[plugin.x]` that speaks to nobody is a mistake: most likely the plugin was meant to be on."""
+    known = {*settings.plugins.enabled, *SHIPPED_EXTENSIONS}
+    problems = [
+        f'plugin.{name}: no plugin "{name}" is enabled; add it to enabled in [plugins]'
+        for name in settings.plugin
+        if name not in known
+    ]
+    if problems:
+        raise ConfigError(problems)

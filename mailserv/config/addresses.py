@@ -1,0 +1,53 @@
+"""The address of a `[[listen]]` block, and of a name server."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+
+def parse_listen_address(text: str) -> tuple[str, int]:
+    """Read "host:port" or "[v6]:port"; host is an IP address, or localhost. Raises ValueError, which says what to write."""
+    host, port = _split(text)
+    if port is None:
+        raise ValueError('no port; write "host:port", for example "0.0.0.0:25" or "[::]:25"')
+    if host in ("", "*"):
+        raise ValueError(f'which address? "0.0.0.0:{port}" is every IPv4 one, "[::]:{port}" every IPv6 one')
+    if host == "localhost":
+        return "127.0.0.1", port
+    return _ip(host), port
+
+
+def parse_nameserver(text: str) -> tuple[str, int]:
+    """Read "ip", "ip:port" or "[v6]:port"; the port is 53 without one. Raises ValueError."""
+    host, port = _split(text)
+    return _ip(host), 53 if port is None else port
+
+
+def _split(text: str) -> tuple[str, int | None]:
+    """Host and port. A bare IPv6 address has no port."""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError('an IPv6 address with a port is written "[v6]:port"')
+        return host, _port(rest[1:]) if rest else None
+    if text.count(":") > 1:
+        try:
+            ip_address(text)
+        except ValueError:
+            raise ValueError('an IPv6 address with a port is written "[v6]:port"') from None
+        return text, None
+    host, colon, port = text.partition(":")
+    return host, _port(port) if colon else None
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) > 65535:
+        raise ValueError(f'"{text}" is no port: 0 to 65535')
+    return int(text)
+
+
+def _ip(host: str) -> str:
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        raise ValueError(f'"{host}" is no IP address') from None
