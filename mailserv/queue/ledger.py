@@ -1,0 +1,215 @@
+"""What becomes of a row after an attempt: outcomes in, settlements, bounces, trace and log lines out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mailserv import metrics
+from mailserv.clock import Clock
+from mailserv.logging import get_logger
+from mailserv.mail.delivery import Attempt, Delivery, QueuedRow
+from mailserv.mail.message import Acceptance
+from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
+from mailserv.mail.trace import TraceEntry
+from mailserv.queue.schedule import delay_notice_due, give_up_after, next_attempt, not_past_notice
+from mailserv.queue.state import Event, State, after
+from mailserv.settings import Queue
+from mailserv.store.interface import Settlement, Store
+
+_log = get_logger("queue")
+
+LONGEST_DETAIL = 500  # characters of a remote's words that trace and log keep
+
+Rows = list[tuple[QueuedRow, Outcome]]
+
+
+class Bouncer(Protocol):
+    """Makes the delivery status notifications; the ledger commits them. Any thread.
+
+    An outcome in `rows` that is `Deferred` was a transient failure; `failed` is given those that were given up too.
+    """
+
+    def failed(
+        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float
+    ) -> tuple[Acceptance, ...]:
+        """The bounces due for recipients that will not be tried again; none where nobody is to be told."""
+        ...
+
+    def delayed(
+        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float, give_up_at: float
+    ) -> tuple[Acceptance, ...]:
+        """The delay notices due; asked once for each row."""
+        ...
+
+
+@dataclass(slots=True)
+class Ruling:
+    """What is to be done about one attempt, before anything is done."""
+
+    settlements: list[Settlement] = field(default_factory=list)
+    failed: Rows = field(default_factory=list)
+    delayed: Rows = field(default_factory=list)
+    trace: list[TraceEntry] = field(default_factory=list)
+    due: float | None = None  # when the first row that goes back is due
+
+
+def rule(attempt: Attempt, now: float, settings: Queue, rng: random.Random, *, may_end: bool = True) -> Ruling:
+    """Decide for each row of an attempt. `may_end` False: no row ends as failed, it waits however old it is.
+
+    Rows of one message that were tried equally often are due again at the same moment: they share a transaction again.
+    """
+    delivery = attempt.delivery
+    give_up = give_up_after(settings, is_bounce=delivery.reverse_path.is_null)
+    ruling = Ruling()
+    times: dict[tuple[int, bool], float | None] = {}
+    for row, outcome in zip(delivery.rows, attempt.outcomes, strict=True):
+        if isinstance(outcome, Delivered):
+            _conclude(ruling, row, outcome, Event.DELIVER, now)
+            continue
+        key = (row.attempts, row.delay_notified)
+        if key not in times:
+            times[key] = _again_at(delivery, row, now, settings, give_up, rng)
+        at = times[key]
+        if may_end and (at is None or isinstance(outcome, Failed)):
+            ruling.failed.append((row, outcome))
+            _conclude(ruling, row, outcome, Event.FAIL, now)
+        else:
+            at = now + settings.retry[-1] if at is None else at
+            notice = not row.delay_notified and delay_notice_due(delivery.received_at, now, settings.delay_notice)
+            if notice:
+                ruling.delayed.append((row, outcome))
+            _defer(ruling, row, outcome, at, now, notice)
+    return ruling
+
+
+def _again_at(
+    delivery: Delivery, row: QueuedRow, now: float, settings: Queue, give_up: float, rng: random.Random
+) -> float | None:
+    at = next_attempt(delivery.received_at, row.attempts, now, settings.retry, give_up, rng)
+    if at is None or row.delay_notified:
+        return at
+    return not_past_notice(at, delivery.received_at, now, settings.delay_notice)
+
+
+def _conclude(ruling: Ruling, row: QueuedRow, outcome: Outcome, event: Event, now: float) -> None:
+    state = after(State.CLAIMED, event)
+    ruling.settlements.append(Settlement(row, state, reply=outcome.reply, remote=outcome.remote))
+    word = "delivered" if state is State.DONE else "failed"
+    given_up = {"given_up": "yes"} if isinstance(outcome, Deferred) else {}
+    ruling.trace.append(TraceEntry(now, word, str(row.forward_path), {**_detail(row, outcome), **given_up}))
+
+
+def _defer(ruling: Ruling, row: QueuedRow, outcome: Outcome, at: float, now: float, notice: bool) -> None:
+    ruling.settlements.append(
+        Settlement(
+            row,
+            after(State.CLAIMED, Event.DEFER),
+            not_before=at,
+            reply=outcome.reply,
+            remote=outcome.remote,
+            delay_notified=row.delay_notified or notice,
+        )
+    )
+    detail = {**_detail(row, outcome), "next_attempt": round(at, 3)}
+    ruling.trace.append(TraceEntry(now, "deferred", str(row.forward_path), detail))
+    ruling.due = at if ruling.due is None else min(ruling.due, at)
+
+
+def _detail(row: QueuedRow, outcome: Outcome) -> dict[str, str | int | float]:
+    return {"remote": printable(outcome.remote), "reply": printable(str(outcome.reply)), "attempt": row.attempts + 1}
+
+
+def printable(text: str) -> str:
+    """A remote's words, fit for one line of a log or a terminal (design §10.6)."""
+    text = text[:LONGEST_DETAIL]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+class Ledger:
+    """Carries rulings out: one transaction for each call. Any thread. Raises StoreError, with nothing done."""
+
+    def __init__(self, store: Store, bouncer: Bouncer, clock: Clock, rng: random.Random, settings: Queue) -> None:
+        self.settings = settings  # replaced as a whole at a reload
+        self._store = store
+        self._bouncer = bouncer
+        self._clock = clock
+        self._rng = rng
+
+    def settle(self, owner: str, attempts: Sequence[Attempt], *, wait: bool) -> float | None:
+        """Settle every row of these attempts; when the first one that goes back is due, None if none does."""
+        now = self._clock.now()
+        rulings = [(a, rule(a, now, self.settings, self._rng)) for a in attempts]
+        bounces: list[Acceptance] = []
+        trace: list[tuple[str, TraceEntry]] = []
+        for attempt, ruling in rulings:
+            queue_id = attempt.delivery.queue_id
+            trace += [(queue_id, entry) for entry in ruling.trace]
+            for word, made in self._notices(attempt.delivery, ruling, now):
+                bounces.append(made)
+                trace.append((queue_id, TraceEntry(now, word, "", {"queue_id": made.queue_id})))
+        self._store.settle(owner, [s for _, r in rulings for s in r.settlements], bounces, trace, wait=wait)
+        for attempt, ruling in rulings:
+            _tell(attempt, ruling, now)
+        return min((r.due for _, r in rulings if r.due is not None), default=None)
+
+    def rescue(self, owner: str, attempts: Sequence[Attempt]) -> float | None:
+        """The same for attempts whose bounces could not be made: what was delivered is marked so, the rest waits."""
+        now = self._clock.now()
+        rulings = [(a, rule(a, now, self.settings, self._rng, may_end=False)) for a in attempts]
+        for attempt, ruling in rulings:
+            ruling.settlements = [_unnotified(s) for s in ruling.settlements]
+            trace = [(attempt.delivery.queue_id, entry) for entry in ruling.trace]
+            self._store.settle(owner, ruling.settlements, (), trace)
+            _tell(attempt, ruling, now)
+        return min((r.due for _, r in rulings if r.due is not None), default=None)
+
+    def give_back(self, owner: str, deliveries: Sequence[Delivery], not_before: float) -> None:
+        """The attempt never came to these: they are ready again, and it does not count."""
+        state = after(State.CLAIMED, Event.RETURN)
+        back = [
+            Settlement(row, state, not_before=not_before, delay_notified=row.delay_notified, counts_attempt=False)
+            for delivery in deliveries
+            for row in delivery.rows
+        ]
+        if back:
+            self._store.settle(owner, back)
+
+    def _notices(self, delivery: Delivery, ruling: Ruling, now: float) -> list[tuple[str, Acceptance]]:
+        made: list[tuple[str, Acceptance]] = []
+        if ruling.failed:
+            made += [("bounced", a) for a in self._bouncer.failed(delivery, ruling.failed, now)]
+        if ruling.delayed:
+            is_bounce = delivery.reverse_path.is_null
+            give_up_at = delivery.received_at + give_up_after(self.settings, is_bounce=is_bounce)
+            made += [("delay_notice", a) for a in self._bouncer.delayed(delivery, ruling.delayed, now, give_up_at)]
+        return made
+
+
+def _unnotified(settlement: Settlement) -> Settlement:
+    """The delay notice was not made either: it is due again next time."""
+    return Settlement(
+        settlement.row,
+        settlement.state,
+        settlement.not_before,
+        settlement.reply,
+        settlement.remote,
+        settlement.row.delay_notified,
+    )
+
+
+def _tell(attempt: Attempt, ruling: Ruling, now: float) -> None:
+    delivery = attempt.delivery
+    for entry in ruling.trace:
+        metrics.ATTEMPTS.labels(delivery.route.transport, entry.event).inc()
+        _log.info(
+            "delivery",
+            queue_id=delivery.queue_id,
+            recipient=entry.recipient,
+            route=str(delivery.route),
+            outcome=entry.event,
+            delay=round(now - delivery.received_at, 3),
+            **entry.detail,
+        )
