@@ -33,7 +33,7 @@ FINISH = "DELETE FROM queue WHERE id = ? AND state = 'claimed' AND owner = ? RET
 RENEW = "UPDATE queue SET until = ? WHERE state = 'claimed' AND owner = ?"
 RECLAIM = """
     UPDATE queue INDEXED BY queue_claimed SET state = 'ready', owner = '', until = 0
-    WHERE state = 'claimed' AND (owner = ? OR until <= ?) RETURNING transport, next_hop"""
+    WHERE state = 'claimed' AND (owner = ? OR instr(owner, ? || '#') = 1 OR until <= ?) RETURNING transport, next_hop"""
 QUARANTINE = """
     UPDATE queue SET state = 'quarantined', owner = '', until = 0
     WHERE id = ? AND state = 'claimed' AND owner = ?"""
@@ -132,8 +132,8 @@ def renew(work: Work, owner: str, until: float) -> None:
 
 
 def reclaim(work: Work, owner: str, now: float) -> int:
-    """Take back what a former life left claimed, and what ran out."""
-    rows = work.connection.execute(RECLAIM, (owner, now)).fetchall()
+    """Take back what a former life left claimed, under any of its batches' names, and what ran out."""
+    rows = work.connection.execute(RECLAIM, (owner, owner, now)).fetchall()
     work.queued.update(Route(*row) for row in rows)
     return len(rows)
 
