@@ -1,7 +1,8 @@
 """Counters against floods: connections of one address, failed logins of an address and its network.
 
-One client is one IPv4 address or one IPv6 /64: whoever has a /64 has all of its addresses. A window slides: what
-happened in the one before counts with the part of it that is still inside, so a burst at the seam gains nothing.
+One client is one IPv4 address or one IPv6 /64: whoever has a /64 has all of its addresses. A window slides in twelfths:
+no span of its length ever holds more than the limit, and what was counted is forgotten within 13/12 of it. (A window that
+weighs its forerunner by what is left of it is smaller, and lets nearly twice the limit through after a burst.)
 Memory is bounded: past `CAPACITY` keys a counter forgets the one that has been quiet longest.
 """
 
@@ -10,21 +11,14 @@ from __future__ import annotations
 import ipaddress
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from mailserv.clock import Clock
 
 MINUTE = 60.0  # seconds
 DAY = 86_400.0  # seconds
-CAPACITY = 50_000  # keys of one counter: some 10 MB when it is full
+CAPACITY = 20_000  # keys of one counter: some 10 MB when it is full
+SLOTS = 12  # parts of a window
 NETWORK_FACTOR = 3  # a /24 or /48 may fail three times as often as one address (design §8)
-
-
-@dataclass(slots=True)
-class _Window:
-    number: int
-    previous: int = 0
-    current: int = 0
 
 
 class SlidingCounter:
@@ -32,14 +26,15 @@ class SlidingCounter:
 
     def __init__(self, seconds: float, capacity: int = CAPACITY) -> None:
         self.seconds = seconds
+        self._width = seconds / SLOTS
         self._capacity = capacity
-        self._windows: OrderedDict[str, _Window] = OrderedDict()
+        self._slots: OrderedDict[str, dict[int, int]] = OrderedDict()  # key → slot number → events
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._windows)
+        return len(self._slots)
 
-    def count(self, key: str, now: float) -> float:
+    def count(self, key: str, now: float) -> int:
         """How many in the `seconds` before `now` (monotonic)."""
         with self._lock:
             return self._count(key, now)
@@ -52,35 +47,31 @@ class SlidingCounter:
     def add_below(self, key: str, now: float, limit: int) -> bool:
         """One more unless there are `limit` already; whether it was counted. Check and count are one step."""
         with self._lock:
-            if self._count(key, now) + 1 > limit:
+            if self._count(key, now) >= limit:
                 return False
             self._add(key, now)
             return True
 
-    def _count(self, key: str, now: float) -> float:
-        window = self._windows.get(key)
-        if window is None:
-            return 0.0
-        self._turn(window, now)
-        return window.current + window.previous * (1.0 - (now % self.seconds) / self.seconds)
+    def _count(self, key: str, now: float) -> int:
+        slots = self._slots.get(key)
+        if slots is None:
+            return 0
+        self._forget(slots, now)
+        return sum(slots.values())
+
+    def _forget(self, slots: dict[int, int], now: float) -> None:
+        oldest = int(now // self._width) - SLOTS
+        for number in [number for number in slots if number < oldest]:
+            del slots[number]
 
     def _add(self, key: str, now: float) -> None:
-        window = self._windows.get(key)
-        if window is None:
-            window = self._windows[key] = _Window(int(now // self.seconds))
-            if len(self._windows) > self._capacity:
-                self._windows.popitem(last=False)
-        self._turn(window, now)
-        window.current += 1
-        self._windows.move_to_end(key)
-
-    def _turn(self, window: _Window, now: float) -> None:
-        """Bring a window up to `now`."""
-        number = int(now // self.seconds)
-        if number != window.number:
-            window.previous = window.current if number == window.number + 1 else 0
-            window.current = 0
-            window.number = number
+        slots = self._slots.setdefault(key, {})
+        if len(self._slots) > self._capacity:
+            self._slots.popitem(last=False)
+        self._forget(slots, now)
+        number = int(now // self._width)
+        slots[number] = slots.get(number, 0) + 1
+        self._slots.move_to_end(key)
 
 
 class ConnectionRate:
@@ -90,17 +81,17 @@ class ConnectionRate:
         """`per_minute` 0: no limit."""
         self._limit = per_minute
         self._clock = clock
-        self._counter = SlidingCounter(MINUTE)
+        self.counter = SlidingCounter(MINUTE)
 
     def allows(self, ip: str) -> bool:
         """Count a connection from `ip`; False (and not counted) when there were too many."""
-        return not self._limit or self._counter.add_below(client_key(ip), self._clock.monotonic(), self._limit)
+        return not self._limit or self.counter.add_below(client_key(ip), self._clock.monotonic(), self._limit)
 
     def describe(self, ip: str) -> dict[str, str | int]:
         """For a log line: who is counted, how many there were, how many there may be."""
         key = client_key(ip)
-        count = self._counter.count(key, self._clock.monotonic())
-        return {"client": key, "connections_per_minute": round(count), "limit": self._limit}
+        count = self.counter.count(key, self._clock.monotonic())
+        return {"client": key, "connections_per_minute": count, "limit": self._limit}
 
 
 class LoginThrottle:
@@ -122,7 +113,7 @@ class LoginThrottle:
         now = self._clock.monotonic()
         client, network = client_key(ip), network_key(ip)
         return all(
-            counter.count(client, now) + 1 <= limit and counter.count(network, now) + 1 <= NETWORK_FACTOR * limit
+            counter.count(client, now) < limit and counter.count(network, now) < NETWORK_FACTOR * limit
             for limit, counter in self._rules
         )
 
@@ -140,8 +131,8 @@ class LoginThrottle:
         found: dict[str, str | int] = {"client": client, "network": network}
         for limit, counter in self._rules:
             name = "minute" if counter.seconds == MINUTE else "day"
-            found[f"client_{name}"] = round(counter.count(client, now))
-            found[f"network_{name}"] = round(counter.count(network, now))
+            found[f"client_{name}"] = counter.count(client, now)
+            found[f"network_{name}"] = counter.count(network, now)
             found[f"limit_{name}"] = limit
         return found
 

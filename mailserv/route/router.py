@@ -154,8 +154,8 @@ class _Walk:
             yield Address(address.local_part[:at], address.domain)
 
     def _by_rule(self, address: Address, path: tuple[str, ...]) -> bool:
-        if self._is_reserved(address) and self._postmaster(address.domain, path):
-            return True
+        if self._is_reserved(address):
+            return self._postmaster(address.domain, path)
         mark = f"catch-all {address.domain}"
         target = self._table.catch_all.get(address.domain)
         if target and mark not in path:
@@ -198,11 +198,16 @@ class _Walk:
     def _mailbox(self, key: str, address: Address) -> bool:
         self._step(f"mailbox {key}")
         self.mailboxes.setdefault(key, address)
-        return True
+        return self._counted()
 
     def _remote(self, address: Address) -> bool:
         route = self.remotes.setdefault(address, self._table.hops.find(address.domain))
         self._step(f"route {address}: {route}")
+        return self._counted()
+
+    def _counted(self) -> bool:
+        if len(self.mailboxes) + len(self.remotes) > MAX_RECIPIENTS:
+            self.refusal = EXPANSION_TOO_BIG
         return True
 
     def _is_reserved(self, address: Address) -> bool:
@@ -211,7 +216,7 @@ class _Walk:
     def _within_bounds(self, path: tuple[str, ...]) -> bool:
         if len(path) > MAX_DEPTH:
             self.refusal = ALIAS_LOOP
-        elif self._visits > MAX_VISITS or len(self.mailboxes) + len(self.remotes) > MAX_RECIPIENTS:
+        elif self._visits > MAX_VISITS:
             self.refusal = EXPANSION_TOO_BIG
         return self.refusal is None
 
