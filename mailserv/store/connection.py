@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mailserv.errors import StorageFull, StoreError, StoreUnavailable
-from mailserv.store.disk import Disk, open_private, store_error
+from mailserv.store.disk import Disk, create_private, store_error, sync_directory
 
 BUSY_TIMEOUT = 5.0  # seconds that a write waits for another process's transaction; each of ours takes milliseconds
 PAGE_SIZE = 4096  # octets
-_CHECKPOINT = 4000  # pages of WAL that start a checkpoint: 16 MB, some thousand messages for two more fsyncs
+_CHECKPOINT = 1000  # pages of WAL (4 MB) that start a checkpoint: more is no faster, and stalls writers for longer
 _WAL_KEPT = 64 * 1024 * 1024  # octets that the WAL file may keep after a checkpoint
 _WRITER_CACHE = 32 * 1024  # KiB: the inner pages of every index of a million rows
 _READER_CACHE = 2 * 1024  # KiB
@@ -51,10 +51,16 @@ def as_store_error(path: Path, error: sqlite3.Error) -> StoreError:
     return StoreUnavailable(text)
 
 
-def create_database(path: Path) -> None:
-    """Make an empty file with mode 0600 if there is none; SQLite gives its -wal and -shm the same. Raises StoreError."""
+def create_database(path: Path, disk: Disk) -> None:
+    """Make an empty file with mode 0600 if there is none; SQLite gives its -wal and -shm the same. Raises StoreError.
+
+    One that is there is not opened: closing it would drop the locks that SQLite has on it in this process (fcntl(2)).
+    """
     try:
-        os.close(open_private(path, os.O_RDWR))
+        os.close(create_private(path, os.O_RDWR))
+        sync_directory(path.parent, disk)
+    except FileExistsError:
+        pass
     except OSError as error:
         raise store_error(path, error) from error
 

@@ -17,11 +17,8 @@ READ_MESSAGE = """
     SELECT size, file, length(content), CASE WHEN size <= ? THEN content END FROM message WHERE id = ?"""
 
 
-@dataclass(frozen=True, slots=True)
 class Damaged(Exception):
-    """Content or row that is not what was stored. `reason` is for the log."""
-
-    reason: str
+    """Content or row that is not what was stored; why, for the log."""
 
 
 @dataclass(frozen=True, slots=True)

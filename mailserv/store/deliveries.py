@@ -108,4 +108,4 @@ def _reason(error: Exception) -> str:
     """Why something is broken; raises again what is no damage (a disk or a lock in the way): that may pass."""
     if isinstance(error, sqlite3.Error) and not is_damage(error):
         raise error
-    return error.reason if isinstance(error, Damaged) else str(error)
+    return str(error)

@@ -35,7 +35,7 @@ def store_error(path: Path, error: OSError) -> StoreError:
     return kind(f"{path}: {error.strerror or error}")
 
 
-def make_private_directory(path: Path) -> None:
+def make_private_directory(path: Path, disk: Disk) -> None:
     """Make a directory that only its owner may enter; leave one that is there as it is. Raises OSError."""
     try:
         path.mkdir(mode=0o700, parents=True)
@@ -44,16 +44,12 @@ def make_private_directory(path: Path) -> None:
             raise
     else:
         give_to_owner_of_parent(path)
+        sync_directory(path.parent, disk)
 
 
-def open_private(path: Path, flags: int, *, new: bool = False) -> int:
-    """Open a file that only its owner may read, made if need be; with `new` it must not be there. Raises OSError."""
-    try:
-        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        if new:
-            raise
-        return os.open(path, flags)
+def create_private(path: Path, flags: int) -> int:
+    """Make a file that only its owner may read. Returns a descriptor. Raises OSError, FileExistsError if it is there."""
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
     give_to_owner_of_parent(path)
     return descriptor
 

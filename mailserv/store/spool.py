@@ -17,7 +17,7 @@ from pathlib import Path
 from mailserv.errors import StoreUnavailable
 from mailserv.logging import get_logger
 from mailserv.mail.message import BLOCK, BytesContent, Content
-from mailserv.store.disk import Disk, make_private_directory, open_private, store_error, sync_directory
+from mailserv.store.disk import Disk, create_private, make_private_directory, store_error, sync_directory
 
 THRESHOLD = 256 * 1024  # octets: more goes to a file. Below, one commit's fsync serves many; above, the WAL doubles it
 _QUEUE_ID = re.compile(r"[0-9A-Za-z_-]{1,60}")  # a file's name and a unique-id's beginning (RFC 1939 §7: 70 in all)
@@ -62,7 +62,7 @@ class Spool:
         self._lock = threading.Lock()
         self._unclaimed: set[str] = set()  # files of ours that no committed row names yet
         try:
-            make_private_directory(path)
+            make_private_directory(path, disk)
             self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise store_error(path, error) from error
@@ -79,7 +79,7 @@ class Spool:
         for number in range(1000):  # a name is taken only when content of the same message is stored once more
             name = f"{queue_id}.{number}" if number else queue_id
             try:
-                descriptor = open_private(self.path / name, os.O_WRONLY, new=True)
+                descriptor = create_private(self.path / name, os.O_WRONLY)
             except FileExistsError:
                 continue
             with self._lock:
@@ -137,7 +137,7 @@ class Spool:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return 0
-        orphans = [entry.name for entry in os.scandir(self.path) if not is_named(entry.name)]
+        orphans = [name for name in os.listdir(self.path) if not is_named(name)]
         self.remove(orphans)
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
         if orphans:

@@ -44,13 +44,14 @@ def open_store(data_dir: Path, clock: Clock, *, exclusive: bool = True, disk: Di
     path = data_dir / DATABASE
     with ExitStack() as undo:
         try:
-            make_private_directory(data_dir)
+            make_private_directory(data_dir, disk)
         except OSError as error:
             raise store_error(data_dir, error) from error
         if exclusive:
             undo.callback(os.close, lock.acquire(data_dir / "lock"))
-        create_database(path)
-        _migrate(path, disk)
+        with lock.alone_in(data_dir):
+            create_database(path, disk)
+            _migrate(path, disk)
         spool = Spool(data_dir / "spool", disk)
         undo.callback(spool.close)
         readers = Readers(path, lambda: open_reader(path, disk))
@@ -292,8 +293,8 @@ class SqliteStore:
             with self._readers.connection() as connection:
                 return maildrop.read(connection, self._readers, self._spool, message)
         except Damaged as error:
-            log.error("store_message_damaged", unique_id=message.unique_id, reason=error.reason)
-            raise StoreUnavailable(f"{message.unique_id}: {error.reason}") from error
+            log.error("store_message_damaged", unique_id=message.unique_id, reason=str(error))
+            raise StoreUnavailable(f"{message.unique_id}: {error}") from error
 
     def delete(self, messages: Sequence[MaildropMessage]) -> None:
         maildrop.delete(self.writer, messages)
