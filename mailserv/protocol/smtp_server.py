@@ -205,8 +205,7 @@ class SmtpServer:
         dots = self._dots
         if self._blocks:
             return ContentBlock(self._blocks.popleft())
-        if dots is None:
-            raise RuntimeError("the end of the content has not been answered")
+        assert dots is not None  # it is from the 354 to the end, which is answered before anything else is asked
         if not dots.ended and not (dots.bare and dots.looks_ended):
             return None
         if dots.ended:
