@@ -1,0 +1,115 @@
+"""What the commands share: the options, the store beside a running server, tables for people and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mailserv.clock import SystemClock
+from mailserv.settings import Settings
+from mailserv.store.interface import Store
+from mailserv.store.sqlite import open_store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_option(command: F) -> F:
+    """`--config F`, on every command that reads the settings."""
+    return click.option(
+        "--config",
+        "config",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Settings file. Default: $MAILSERV_CONFIG, else /etc/mailserv/mailserv.toml.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """`--json`: one JSON document instead of a table."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def refuse(reason: str) -> click.ClickException:
+    """The exception for "refused or failed, with the reason on standard error": exit code 1."""
+    return click.ClickException(reason)
+
+
+@contextmanager
+def opened_store(settings: Settings, *, make: bool = False) -> Iterator[Store]:
+    """The store beside a server or without one. `make`: a data_dir that is not there is made. Raises StoreError.
+
+    Root acts as the owner of data_dir from here on: a file that root makes there would shut the server out.
+    """
+    data_dir = settings.data_dir
+    if not make and not data_dir.is_dir() and _can_see(data_dir):
+        raise refuse(f"data_dir {data_dir} is not there: the server has not run yet, or this is not its settings file")
+    _become_owner(data_dir)
+    store = open_store(data_dir, SystemClock(), exclusive=False)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _can_see(path: Path) -> bool:
+    """Whether "it is not there" can be told from "we may not look"."""
+    return os.access(path.parent, os.X_OK)
+
+
+def _become_owner(data_dir: Path) -> None:
+    try:
+        owner = data_dir.stat()
+    except FileNotFoundError:
+        return
+    except PermissionError as error:
+        raise refuse(f"{data_dir}: {error.strerror}; run this as the user that mailserv runs as, or as root") from error
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.setgroups([owner.st_gid])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+    elif not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
+        raise refuse(f"{data_dir} belongs to {_name(owner.st_uid)}; run this as that user, or as root")
+
+
+def _name(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user id {uid}"
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns as wide as they need; the last one is not padded. Control characters are shown, never sent."""
+    cells = [[_cell(value) for value in row] for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    for row in cells:
+        click.echo("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """`name  value`, one a line."""
+    width = max(len(name) for name in fields)
+    for name, value in fields.items():
+        click.echo(f"{name:<{width}}  {_cell(value)}".rstrip())
+
+
+def _cell(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 row", "2 rows"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

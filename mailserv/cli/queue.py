@@ -1,0 +1,240 @@
+"""`mailserv queue`: what waits for delivery, and an operator's orders about it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mailserv.cli.common import (
+    config_option,
+    count,
+    json_option,
+    opened_store,
+    print_fields,
+    print_json,
+    print_table,
+    refuse,
+)
+from mailserv.cli.config import read
+from mailserv.clock import SystemClock
+from mailserv.mail.trace import TraceEntry
+from mailserv.queue.schedule import give_up_after, next_attempt
+from mailserv.settings import Queue
+from mailserv.store.interface import QueueEntry, Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group("queue")
+def queue() -> None:
+    """Look at the queue, and tell it what to do.
+
+    A row is one recipient of one message; the rows of a message share its queue id. Orders count at once, also while
+    the server runs; rows that are being delivered this moment are left alone.
+    """
+
+
+@queue.command("list")
+@json_option
+@config_option
+def list_(as_json: bool, config: Path | None) -> None:
+    """List every row of the queue, the oldest message first.
+
+    \b
+    Example: what waits for gmail.com?
+      mailserv queue list --json | jq '.[] | select(.next_hop == "gmail.com")'
+    """
+    with opened_store(read(config)) as store:
+        entries = store.queue_list()
+    now = SystemClock().now()
+    if as_json:
+        print_json([_as_json(entry) for entry in entries])
+        return
+    head = ("QUEUE ID", "STATE", "AGE", "NEXT", "TRIES", "FROM", "TO", "LAST REPLY")
+    print_table(head, [_row(entry, now) for entry in entries])
+
+
+@queue.command("show")
+@click.argument("queue_id")
+@json_option
+@config_option
+def show(queue_id: str, as_json: bool, config: Path | None) -> None:
+    """Show one message: its rows in the queue and everything that was decided about it.
+
+    Works for messages that have left the queue too, as long as their trace is kept ([queue] trace_days).
+    """
+    with opened_store(read(config)) as store:
+        entries = store.queue_list([queue_id])
+        trace = store.trace(queue_id)
+    if not entries and not trace:
+        raise refuse(f"nothing is known of {queue_id}")
+    if as_json:
+        print_json(
+            {"rows": [_as_json(entry) for entry in entries], "trace": [_trace_as_json(entry) for entry in trace]}
+        )
+        return
+    for entry in entries:
+        print_fields(_as_json(entry))
+        click.echo()
+    if not entries:
+        click.echo(f"{queue_id} has left the queue.\n")
+    print_table(("TIME", "EVENT", "RECIPIENT", "DETAIL"), [_trace_row(entry) for entry in trace])
+
+
+def _order(command: F) -> F:
+    """What every order takes: queue ids, or --all."""
+    ids = click.argument("queue_ids", nargs=-1, metavar="[QUEUE_ID]...")
+    everything = click.option("--all", "everything", is_flag=True, help="Every row of the queue.")
+    return ids(everything(config_option(command)))
+
+
+@queue.command("retry")
+@_order
+def retry(queue_ids: tuple[str, ...], everything: bool, config: Path | None) -> None:
+    """Try waiting rows now instead of at their time.
+
+    \b
+    Examples:
+      mailserv queue retry 06B2K7XG1Q4S0M3F
+      mailserv queue retry --all
+    """
+    _give(queue_ids, everything, config, "due now", lambda store, ids: store.queue_retry(ids, SystemClock().now()))
+
+
+@queue.command("hold")
+@_order
+def hold(queue_ids: tuple[str, ...], everything: bool, config: Path | None) -> None:
+    """Keep waiting rows back until they are released; they do not expire meanwhile."""
+    _give(queue_ids, everything, config, "held", lambda store, ids: store.queue_hold(ids))
+
+
+@queue.command("release")
+@_order
+def release(queue_ids: tuple[str, ...], everything: bool, config: Path | None) -> None:
+    """Let held and quarantined rows go on; they are due now."""
+    _give(queue_ids, everything, config, "released", lambda store, ids: store.queue_release(ids, SystemClock().now()))
+
+
+@queue.command("drop")
+@_order
+def drop(queue_ids: tuple[str, ...], everything: bool, config: Path | None) -> None:
+    """Delete rows for good. Nobody is told: there is no bounce."""
+    _give(queue_ids, everything, config, "dropped", lambda store, ids: store.queue_drop(ids, SystemClock().now()))
+
+
+@queue.command("simulate")
+@click.argument("queue_id")
+@json_option
+@config_option
+def simulate(queue_id: str, as_json: bool, config: Path | None) -> None:
+    """Show when each row of a message would be tried, if every attempt failed, until it bounces.
+
+    Changes nothing. Every wait varies by ±10 %.
+    """
+    settings = read(config)
+    with opened_store(settings) as store:
+        entries = store.queue_list([queue_id])
+    if not entries:
+        raise refuse(f"{queue_id} is not in the queue")
+    plan = [(entry.forward_path, at, what) for entry in entries for at, what in _plan(entry, settings.queue)]
+    if as_json:
+        print_json([{"recipient": to, "at": _when(at), "event": what} for to, at, what in plan])
+    else:
+        print_table(("RECIPIENT", "AT", "EVENT"), [(to, _when(at), what) for to, at, what in plan])
+
+
+def _plan(entry: QueueEntry, settings: Queue) -> Iterator[tuple[float, str]]:
+    """The attempts to come, and the bounce at the end of them. A row that an operator keeps back has none."""
+    if entry.state in ("held", "quarantined"):
+        return
+    give_up = give_up_after(settings, is_bounce=not entry.reverse_path)
+    attempts, at = entry.attempts, max(entry.not_before, entry.received_at)
+    rng = random.Random(0)  # the same answer each time it is asked
+    while True:
+        yield at, f"attempt {attempts + 1}"
+        following = next_attempt(entry.received_at, attempts, at, settings.retry, give_up, rng)
+        if following is None:
+            yield at, "give up" if not entry.reverse_path else "give up and bounce"
+            return
+        attempts, at = attempts + 1, following
+
+
+def _give(
+    queue_ids: tuple[str, ...],
+    everything: bool,
+    config: Path | None,
+    done: str,
+    order: Callable[[Store, Sequence[str]], int],
+) -> None:
+    """Carry out one order, and say how many rows it changed. No id and no --all is a mistake, not "all"."""
+    if bool(queue_ids) == everything:
+        raise click.UsageError("name one or more queue ids, or say --all")
+    with opened_store(read(config)) as store:
+        known = {entry.queue_id for entry in store.queue_list(queue_ids)}
+        unknown = [queue_id for queue_id in queue_ids if queue_id not in known]
+        changed = order(store, [] if everything else sorted(known)) if everything or known else 0
+    click.echo(f"{count(changed, 'row')} {done}")
+    if unknown:
+        raise refuse(f"not in the queue: {', '.join(unknown)}")
+
+
+def _row(entry: QueueEntry, now: float) -> tuple[object, ...]:
+    waits = entry.state == "ready"
+    return (
+        entry.queue_id,
+        entry.state,
+        _span(now - entry.received_at),
+        _span(entry.not_before - now) if waits else "-",
+        entry.attempts,
+        f"<{entry.reverse_path}>",
+        entry.forward_path,
+        entry.last_reply,
+    )
+
+
+def _as_json(entry: QueueEntry) -> dict[str, object]:
+    return {
+        "queue_id": entry.queue_id,
+        "state": entry.state,
+        "reverse_path": entry.reverse_path,
+        "forward_path": entry.forward_path,
+        "transport": entry.route.transport,
+        "next_hop": entry.route.next_hop,
+        "size": entry.size,
+        "received_at": _when(entry.received_at),
+        "not_before": _when(entry.not_before),
+        "attempts": entry.attempts,
+        "last_reply": entry.last_reply,
+        "login": entry.login,
+    }
+
+
+def _trace_as_json(entry: TraceEntry) -> dict[str, object]:
+    return {"at": _when(entry.at), "event": entry.event, "recipient": entry.recipient, **dict(entry.detail)}
+
+
+def _trace_row(entry: TraceEntry) -> tuple[object, ...]:
+    detail = " ".join(f"{key}={value}" for key, value in entry.detail.items())
+    return _when(entry.at), entry.event, entry.recipient or "-", detail
+
+
+def _when(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _span(seconds: float) -> str:
+    """A time span in its two largest units; "now" for what is due."""
+    rest = int(seconds)
+    if rest <= 0:
+        return "now"
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if rest >= length:
+            parts.append(f"{rest // length}{unit}")
+            rest %= length
+    return " ".join(parts[:2])

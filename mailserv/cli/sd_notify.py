@@ -1,0 +1,19 @@
+"""Tells systemd how the service does: one datagram to $NOTIFY_SOCKET (sd_notify(3)); nothing where there is none."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def notify(state: str) -> None:
+    """Send `state`, for example "READY=1". Without a supervisor, or when it does not listen, nothing happens."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path[:1] not in ("/", "@"):
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path  # "@": Linux' abstract namespace
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        try:
+            sock.sendto(state.encode("utf-8"), address)
+        except OSError:
+            return  # the mail goes on without systemd's knowing

@@ -1,0 +1,92 @@
+"""The command line as a test runs it: in this process, with its exit code, output and errors."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mailserv.cli.main import main
+from mailserv.clock import SystemClock
+from mailserv.mail.address import Address, parse_mailbox
+from mailserv.mail.message import Acceptance, BytesContent, QueuedRecipient
+from mailserv.mail.route import SMTP, Route
+from mailserv.mail.trace import TraceEntry
+from mailserv.store.sqlite import open_store
+
+CONFIG = """hostname = "mail.example.org"
+data_dir = "data"
+local_domains = ["example.org"]
+postmaster = "alice@example.org"
+listen = [{ service = "smtp", address = "127.0.0.1:0" }]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Runs `mailserv ARGUMENTS` with $MAILSERV_CONFIG set to a file of its own."""
+
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "mailserv.toml"
+
+    @property
+    def data_dir(self) -> Path:
+        return self.folder / "data"
+
+    def __call__(self, *arguments: str, stdin: str = "") -> Ran:
+        self.monkeypatch.setattr(sys, "argv", ["mailserv", *arguments])
+        self.monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = self.capsys.readouterr()
+        return Ran(int(ended.value.code or 0), output.out, output.err)
+
+
+@pytest.fixture
+def mailserv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    command = Command(tmp_path, monkeypatch, capsys)
+    command.config.write_text(CONFIG)
+    monkeypatch.setenv("MAILSERV_CONFIG", str(command.config))
+    return command
+
+
+@pytest.fixture
+def queued(mailserv: Command) -> Callable[..., str]:
+    """Puts a message for the given addresses into the queue; its queue id comes back."""
+
+    def put(queue_id: str, *recipients: str, reverse_path: str = "alice@example.org", at: float | None = None) -> str:
+        now = SystemClock().now() if at is None else at
+        store = open_store(mailserv.data_dir, SystemClock(), exclusive=False)
+        store.accept(
+            Acceptance(
+                queue_id=queue_id,
+                reverse_path=parse_mailbox(reverse_path) if reverse_path else Address("", ""),
+                content=BytesContent(b"Subject: x\r\n\r\nx\r\n"),
+                received_at=now,
+                queued=tuple(
+                    QueuedRecipient(address, address, Route(SMTP, address.domain))
+                    for address in map(parse_mailbox, recipients)
+                ),
+                trace=(TraceEntry(now, "accepted", "", {"ip": "192.0.2.1", "size": 17}),),
+            )
+        )
+        store.close()
+        return queue_id
+
+    return put

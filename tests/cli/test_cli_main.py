@@ -1,0 +1,163 @@
+"""The command line as a whole: exit codes, help, errors in one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import pytest
+
+from mailserv import __version__
+from mailserv.cli.main import cli
+
+Command = Callable[..., Any]  # tests/cli/conftest.py
+
+
+def walk(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    inner = command.commands.items() if isinstance(command, click.Group) else ()
+    return [path, *(found for name, sub in inner for found in walk(sub, (*path, name)))]
+
+
+@pytest.mark.parametrize("path", walk(cli), ids=" ".join)
+def test_every_command_explains_itself(mailserv: Command, path: tuple[str, ...]) -> None:
+    ran = mailserv(*path, "--help")
+    assert ran.code == 0
+    assert "Usage: mailserv" in ran.out
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in walk(cli) if path and path[-1] not in {"user", "queue", "try"}], ids=" ".join
+)
+def test_every_command_takes_a_settings_file(mailserv: Command, path: tuple[str, ...]) -> None:
+    assert "--config FILE" in mailserv(*path, "--help").out
+
+
+def test_the_version_is_told(mailserv: Command) -> None:
+    assert mailserv("--version").out == f"mailserv, version {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("user",), ("queue", "list", "--nonsense"), ("user", "add")])
+def test_wrong_usage_ends_with_2(mailserv: Command, arguments: tuple[str, ...]) -> None:
+    ran = mailserv(*arguments)
+    assert ran.code == 2
+    assert "Usage" in ran.err
+
+
+def test_a_settings_file_that_is_not_there_is_one_line_and_1(mailserv: Command, tmp_path: Path) -> None:
+    ran = mailserv("queue", "list", "--config", str(tmp_path / "none.toml"))
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"{tmp_path}/none.toml: cannot be read: No such file or directory\n"
+
+
+def test_a_bad_settings_file_stops_every_command_with_all_of_its_problems(mailserv: Command) -> None:
+    mailserv.config.write_text("hostnam = 1\nlocal_domain = 2\n")
+    ran = mailserv("user", "list")
+    assert ran.code == 1
+    assert len(ran.err.splitlines()) == 4
+
+
+def test_a_database_that_is_none_is_one_line_and_1(mailserv: Command) -> None:
+    mailserv.data_dir.mkdir(mode=0o700)
+    (mailserv.data_dir / "mailserv.db").write_text("this is no database, and long enough to be seen as none" * 20)
+    ran = mailserv("queue", "list")
+    assert ran.code == 1
+    assert ran.err.startswith("mailserv: ")
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_a_data_dir_that_is_not_there_is_told(mailserv: Command) -> None:
+    ran = mailserv("queue", "list")
+    assert ran.code == 1
+    assert f"data_dir {mailserv.data_dir} is not there" in ran.err
+    assert not mailserv.data_dir.exists()
+
+
+def test_check_says_good_and_warns(mailserv: Command) -> None:
+    ran = mailserv("check")
+    assert (ran.code, ran.out, ran.err) == (0, f"{mailserv.config}: good\n", "")
+    mailserv.config.write_text(mailserv.config.read_text().replace("mail.example.org", "mail"))
+    ran = mailserv("check")
+    assert ran.code == 0
+    assert ran.err.startswith(f'warning: {mailserv.config}:1: hostname: "mail" is no full name')
+
+
+def test_check_tells_every_problem(mailserv: Command) -> None:
+    mailserv.config.write_text(
+        'hostname = "mail.example.org"\n[plugins]\nenabled = ["no_such"]\n[plugin.no_such]\n[plugin.x]\n'
+    )
+    ran = mailserv("check")
+    assert (ran.code, ran.out) == (1, "")
+    assert [line.removeprefix(f"{mailserv.config}:")[:20] for line in ran.err.splitlines()] == [
+        "1: listen: is missin",
+        "3: plugins.enabled: ",
+        "5: plugin.x: no plug",
+    ]
+
+
+def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "mailserv", "--version"],
+        cwd=tmp_path,
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout == f"mailserv, version {__version__}\n"
+
+
+OWNER = 65534  # nobody
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that other users can look into; pytest's own are closed to them."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_an_ordinary_user_who_may_not_look_is_told_who_may(public: Path) -> None:
+    """As root this drops to nobody; as an ordinary user it looks at a folder of its own without any permission."""
+    data_dir = public / "data"
+    data_dir.mkdir(mode=0o000)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from mailserv.cli.common import opened_store\n"
+        "from mailserv.settings import Settings\n"
+        f"os.geteuid() or os.setuid({OWNER})\n"
+        "try:\n"
+        "    with opened_store(Settings(hostname='h', data_dir=Path(sys.argv[1]))): pass\n"
+        "except Exception as error: print(error.message)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(data_dir)], capture_output=True, text=True, check=True)
+    assert "belongs to" in ran.stdout
+    assert "run this as that user, or as root" in ran.stdout
+    data_dir.chmod(0o700)
+
+
+def test_what_root_makes_in_data_dir_belongs_to_its_owner(public: Path) -> None:
+    """Root alone can show it; an ordinary user's data_dir is its own anyway."""
+    data_dir = public / "data"
+    data_dir.mkdir(mode=0o700)
+    owner = OWNER if os.geteuid() == 0 else os.geteuid()
+    os.chown(data_dir, owner, -1)
+    config = public / "mailserv.toml"
+    config.write_text(
+        'hostname = "h.example"\ndata_dir = "data"\nlocal_domains = ["example.org"]\n'
+        'listen = [{ service = "smtp", address = "127.0.0.1:0" }]\n'
+    )
+    subprocess.run(
+        [sys.executable, "-m", "mailserv", "user", "add", "a@example.org", "--password-stdin", "--config", str(config)],
+        input="x",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {path.stat().st_uid for path in data_dir.rglob("*")} == {owner}

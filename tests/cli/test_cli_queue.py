@@ -1,0 +1,141 @@
+"""`mailserv queue`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Command = Any  # tests/cli/conftest.py
+Put = Callable[..., str]
+
+
+def states(mailserv: Command) -> dict[str, str]:
+    return {row["forward_path"]: row["state"] for row in json.loads(mailserv("queue", "list", "--json").out)}
+
+
+def test_the_queue_is_a_table_for_people(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", at=1000.0)
+    lines = mailserv("queue", "list").out.splitlines()
+    assert lines[0].split()[:2] == ["QUEUE", "ID"]
+    assert lines[1].startswith("06AAAAAAAAAAAAAA  ready  ")
+    assert "  now   0      <alice@example.org>  bob@example.net" in lines[1]
+
+
+def test_the_queue_is_json_for_programs(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", "carol@example.com", at=1767225600.0)
+    rows = json.loads(mailserv("queue", "list", "--json").out)
+    assert rows[0] == {
+        "queue_id": "06AAAAAAAAAAAAAA",
+        "state": "ready",
+        "reverse_path": "alice@example.org",
+        "forward_path": "bob@example.net",
+        "transport": "smtp",
+        "next_hop": "example.net",
+        "size": 17,
+        "received_at": "2026-01-01T00:00:00Z",
+        "not_before": "2026-01-01T00:00:00Z",
+        "attempts": 0,
+        "last_reply": "",
+        "login": "",
+    }
+    assert len(rows) == 2
+
+
+def test_an_empty_queue_is_an_empty_table(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net")
+    assert mailserv("queue", "drop", "--all").out == "1 row dropped\n"
+    assert json.loads(mailserv("queue", "list", "--json").out) == []
+    assert len(mailserv("queue", "list").out.splitlines()) == 1
+
+
+def test_one_message_is_shown_with_its_trace(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", at=1767225600.0)
+    out = mailserv("queue", "show", "06AAAAAAAAAAAAAA").out
+    assert "next_hop      example.net" in out
+    assert "2026-01-01T00:00:00Z  accepted  -          ip=192.0.2.1 size=17" in out
+    shown = json.loads(mailserv("queue", "show", "06AAAAAAAAAAAAAA", "--json").out)
+    assert shown["rows"][0]["forward_path"] == "bob@example.net"
+    assert shown["trace"][0] == {
+        "at": "2026-01-01T00:00:00Z",
+        "event": "accepted",
+        "recipient": "",
+        "ip": "192.0.2.1",
+        "size": 17,
+    }
+
+
+def test_a_message_that_has_left_the_queue_still_has_its_trace(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net")
+    mailserv("queue", "drop", "06AAAAAAAAAAAAAA")
+    out = mailserv("queue", "show", "06AAAAAAAAAAAAAA").out
+    assert out.startswith("06AAAAAAAAAAAAAA has left the queue.\n\n")
+    assert "dropped" in out
+
+
+@pytest.mark.parametrize("command", ["show", "simulate", "retry", "hold", "release", "drop"])
+def test_an_unknown_queue_id_is_told(mailserv: Command, queued: Put, command: str) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net")
+    ran = mailserv("queue", command, "06NONE")
+    assert ran.code == 1
+    assert "06NONE" in ran.err
+    assert states(mailserv) == {"bob@example.net": "ready"}
+
+
+def test_rows_are_held_and_released_by_their_queue_id(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net")
+    queued("06BBBBBBBBBBBBBB", "carol@example.com", "dave@example.com")
+    ran = mailserv("queue", "hold", "06BBBBBBBBBBBBBB", "06NONE")
+    assert (ran.code, ran.out, ran.err) == (1, "2 rows held\n", "Error: not in the queue: 06NONE\n")
+    assert states(mailserv) == {"bob@example.net": "ready", "carol@example.com": "held", "dave@example.com": "held"}
+    assert mailserv("queue", "release", "--all").out == "2 rows released\n"
+    assert set(states(mailserv).values()) == {"ready"}
+
+
+def test_retry_makes_rows_due(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", at=4102444800.0)  # the year 2100
+    assert mailserv("queue", "retry", "06AAAAAAAAAAAAAA").out == "1 row due now\n"
+    (row,) = json.loads(mailserv("queue", "list", "--json").out)
+    assert row["not_before"] < "2100"
+
+
+@pytest.mark.parametrize("order", ["retry", "hold", "release", "drop"])
+def test_an_order_without_a_queue_id_is_wrong_usage_not_all(mailserv: Command, queued: Put, order: str) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net")
+    assert mailserv("queue", order).code == 2
+    assert mailserv("queue", order, "06AAAAAAAAAAAAAA", "--all").code == 2
+    assert states(mailserv) == {"bob@example.net": "ready"}
+
+
+def test_simulate_shows_every_attempt_until_the_bounce(mailserv: Command, queued: Put) -> None:
+    mailserv.config.write_text(mailserv.config.read_text() + '[queue]\nretry = ["1h", "4h"]\ngive_up = "12h"\n')
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", at=1767225600.0)
+    plan = json.loads(mailserv("queue", "simulate", "06AAAAAAAAAAAAAA", "--json").out)
+    assert [step["event"] for step in plan] == [
+        "attempt 1",
+        "attempt 2",
+        "attempt 3",
+        "attempt 4",
+        "attempt 5",
+        "give up and bounce",
+    ]
+    assert plan[0]["at"] == "2026-01-01T00:00:00Z"
+    assert "2026-01-01T00:5" < plan[1]["at"] < "2026-01-01T01:07"
+    assert plan[-1]["at"] == "2026-01-01T12:00:00Z"
+    assert "give up and bounce" in mailserv("queue", "simulate", "06AAAAAAAAAAAAAA").out
+
+
+def test_simulate_knows_bounces_and_held_rows(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", reverse_path="", at=1767225600.0)
+    plan = json.loads(mailserv("queue", "simulate", "06AAAAAAAAAAAAAA", "--json").out)
+    assert plan[-1] == {"recipient": "bob@example.net", "at": "2026-01-03T00:00:00Z", "event": "give up"}
+    mailserv("queue", "hold", "06AAAAAAAAAAAAAA")
+    assert json.loads(mailserv("queue", "simulate", "06AAAAAAAAAAAAAA", "--json").out) == []
+
+
+def test_a_span_of_time_is_shown_in_two_units(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", at=4102444800.0)
+    next_column = mailserv("queue", "list").out.splitlines()[1].split("  ")[3]
+    assert next_column.split()[0].endswith("d")
