@@ -140,6 +140,6 @@ class Dispatcher:
         if back or asked:
             self._lanes.load(self._store.destinations(), end_pauses=asked)
         if now >= self._expire_at:
-            self._expire_at = now + DAY
             messages = self._store.expire_trace(now - self._ledger.settings.trace_days * DAY)
+            self._expire_at = now + DAY
             _log.info("trace_expired", messages=messages)

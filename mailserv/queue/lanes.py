@@ -132,9 +132,9 @@ class Lanes:
             lane.paused_until = until
 
     def may_go_on(self, lane: Lane) -> bool:
-        """Whether a worker may claim more for its destination: nobody waits for a worker, no pause, no stop."""
+        """Whether a worker may claim more for its destination: no other waits for a worker, no pause, no stop."""
         with self._lock:
-            crowded = bool(self._waiting) and not self._idle
+            crowded = not self._idle and any(other is not lane for other in self._waiting)
             return not self._stopping and not crowded and lane.paused_until <= self._clock.now()
 
     def release(self, lane: Lane, turn: Turn) -> None:
