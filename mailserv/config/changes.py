@@ -25,7 +25,7 @@ class Changes:
 def diff(old: Settings, new: Settings) -> Changes:
     """Every setting that differs. Pure."""
     changed = _changed(old, new, ())
-    restart = tuple(name for name in changed if _needs_restart(name))
+    restart = tuple(name for name in changed if needs_restart(name))
     return Changes(tuple(name for name in changed if name not in restart), restart)
 
 
@@ -39,5 +39,6 @@ def _changed(old: Any, new: Any, path: tuple[str, ...]) -> list[str]:
     return [dotted(path)] if old != new else []
 
 
-def _needs_restart(name: str) -> bool:
+def needs_restart(name: str) -> bool:
+    """Whether a change of this setting, "table.key", waits for a restart."""
     return any(name == key or name.startswith(f"{key}.") for key in RESTART)

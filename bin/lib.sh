@@ -1,0 +1,83 @@
+# What the scripts beside this one share: the checkout's own Python environment, .venv. Sourced, never run.
+# Sets nothing but functions; the caller has set $here, the checkout.
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+is_root() {
+    [ "$(id -u)" -eq 0 ]
+}
+
+# The first Python of at least 3.11, printed; with "venv" as argument one that can make environments.
+find_python() {
+    for name in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        if "$name" -c "import sys${1:+, venv, ensurepip}; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1; then
+            command -v "$name"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# Install Debian packages without a question. $*: their names.
+apt_install() {
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq >&2 && apt-get install -y -qq --no-install-recommends "$@" >&2
+}
+
+# A Python that can make environments, printed. Installs python3-venv as root, else says the one line that does.
+need_python() {
+    if find_python venv; then
+        return 0
+    fi
+    packages=python3-venv
+    found=$(find_python || true)
+    case $found in
+    '') packages="python3 python3-venv" ;;
+    */python3.*) packages="$(basename "$found")-venv" ;; # a second Python beside the system's older one
+    esac
+    if is_root && command -v apt-get >/dev/null; then
+        say "mailserv: installing $packages"
+        apt_install $packages >&2 || true
+        if find_python venv; then
+            return 0
+        fi
+    fi
+    if [ -z "$found" ]; then
+        say "mailserv: needs Python 3.11 or newer, with its venv module. On Debian and Ubuntu:"
+    else
+        say "mailserv: $found cannot make a virtual environment. On Debian and Ubuntu this line helps:"
+    fi
+    say "    sudo apt-get install -y $packages"
+    return 1
+}
+
+# What an installation depends on, as one number: a change of it means to install again.
+fingerprint() {
+    { cat "$here/setup.py" "$here/pyproject.toml" && ls "$here/plugins"; } | cksum
+}
+
+# Make .venv and install the checkout into it, if that has not been done. $1: "" or the extra "test".
+prepare() {
+    venv=$here/.venv
+    stamp=$venv/.installed${1:+-$1}
+    want=$(fingerprint)
+    if [ -x "$venv/bin/mailserv" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then
+        return 0
+    fi
+    if [ -e "$venv" ] && [ ! -w "$venv" ]; then
+        [ -x "$venv/bin/mailserv" ] || { say "mailserv: $venv is not complete and not ours to write"; return 1; }
+        say "mailserv: $venv is not of this version, and not ours to write; going on with it"
+        return 0
+    fi
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        python=$(need_python) || return 1
+        say "mailserv: making $venv with $python"
+        "$python" -m venv --clear "$venv" >&2
+    fi
+    say "mailserv: installing into $venv (a minute, the first time)"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$here${1:+[$1]}" >&2
+    printf '%s\n' "$want" >"$venv/.installed"
+    printf '%s\n' "$want" >"$stamp"
+}

@@ -1,0 +1,113 @@
+"""The pages of docs/ that are printed from the code: `python -m mailserv.cli.docs [--check] [FOLDER]`.
+
+bin/check runs it with --check, so that a page cannot stay behind its code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+import click
+
+from mailserv.cli.main import cli
+from mailserv.config.show import Row, rows
+from mailserv.queue import state
+
+COMMAND = "python -m mailserv.cli.docs docs"
+
+
+def settings_page() -> str:
+    """docs/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        f"Printed from `mailserv/settings.py` by `{COMMAND}`; conf/mailserv.toml has the same with more words.",
+        "",
+        "The file is TOML: `--config`, else `$MAILSERV_CONFIG`, else `/etc/mailserv/mailserv.toml`. `mailserv check` tells",
+        "everything that is wrong with it, with line numbers. Nothing wrong is ignored, and nothing wrong starts.",
+        "",
+        '- A **duration** is `"90s"`, `"5m"`, `"4h"` or `"5d"`.',
+        '- A **size** is `"50MB"` (10⁶ octets) or `"64KiB"` (2¹⁰); a plain number is octets.',
+        '- A **secret** is a string, `{ file = "/path" }` (its last line end does not count) or `{ env = "NAME" }`.',
+        "- A relative **path** starts from the folder of the settings file.",
+        "- On SIGHUP (`systemctl reload mailserv`) the file is read again. If anything in it is wrong, the old settings stay",
+        "  and the log says why. What is marked **restart** waits for one.",
+    ]
+    for table, group in groupby(rows(), key=lambda row: row.table):
+        lines += ["", f"## {_heading(table)}", "", "| setting | value | default | meaning |", "|---|---|---|---|"]
+        lines += [_settings_row(row) for row in group]
+    return "\n".join(lines) + "\n"
+
+
+def _heading(table: str) -> str:
+    if not table:
+        return "The top of the file"
+    return {"listen": "`[[listen]]`", "routes": '`[routes]`, the long form of an entry: `"domain" = { to = … }`'}.get(
+        table, f"`[{table}]`"
+    )
+
+
+def _settings_row(row: Row) -> str:
+    default = f"`{row.default}`" if row.default else "none" if _has_default(row) else "**required**"
+    cells = (f"`{row.name}`", row.kind, default, row.meaning + (" (restart)" if row.restart else ""))
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _has_default(row: Row) -> bool:
+    """Whether an empty default means "nothing" instead of "must be given"."""
+    return row.kind == "path"
+
+
+def commands_page() -> str:
+    """docs/commands.md: what --help says, of every command."""
+    lines = [
+        "# Commands",
+        "",
+        f"Printed from the commands' own `--help` by `{COMMAND}`.",
+        "",
+        "Exit codes: 0 done; 1 refused or failed, with the reason on standard error; 2 wrong usage.",
+    ]
+    for path, command in _walk(cli, ("mailserv",)):
+        context = click.Context(command, info_name=" ".join(path), max_content_width=100, terminal_width=100)
+        lines += ["", f"## {' '.join(path)}", "", "```", command.get_help(context), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _walk(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, inner in sorted(command.commands.items()):
+            yield from _walk(inner, (*path, name))
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+    "queue-states.md": state.page,
+}
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; fail if a page is not what would be written.")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path("docs"))
+def docs(check: bool, folder: Path) -> None:
+    """Write the generated pages into FOLDER."""
+    old = [name for name, page in PAGES.items() if _read(folder / name) != page()]
+    for name in old:
+        if check:
+            click.echo(f"{folder / name} is not up to date: {COMMAND}", err=True)
+        else:
+            (folder / name).write_text(PAGES[name](), encoding="utf-8")
+            click.echo(f"wrote {folder / name}")
+    sys.exit(1 if check and old else 0)
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+if __name__ == "__main__":
+    docs()
