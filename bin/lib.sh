@@ -11,8 +11,10 @@ is_root() {
 
 # The first Python of at least 3.11, printed; with "venv" as argument one that can make environments.
 find_python() {
+    want_venv=${1:+import venv; from ensurepip import bootstrap} # Debian leaves ensurepip to a package of its own
+    want_venv=${want_venv:-pass}
     for name in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
-        if "$name" -c "import sys${1:+, venv, ensurepip}; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1; then
+        if "$name" -c "$want_venv; import sys; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1; then
             command -v "$name"
             return 0
         fi
