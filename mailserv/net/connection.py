@@ -26,8 +26,8 @@ class Connection:
         self._sock = sock
         self._clock = clock
         self._tls = False
-        self._receive_timeout = 0.0
-        self._send_timeout = 0.0
+        self._receive_timeout = -1.0  # none is set: differs from every wait
+        self._send_timeout = -1.0
         self._closing = (
             threading.Lock()
         )  # so that `interrupt` never meets a file descriptor that is somebody else's by now

@@ -49,7 +49,7 @@ class Listener(socketserver.ThreadingTCPServer):
         self._serve = serve
         self._refuse = refuse
         self._gate = gate
-        self._threads = threads
+        self._session_threads = threads  # not "_threads": ThreadingMixIn has an attribute of that name, and joins it
         self._clock = clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, name=service, daemon=True)
@@ -112,7 +112,7 @@ class Listener(socketserver.ThreadingTCPServer):
             self._turn_away(request, ip, place)
             return
         try:
-            self._threads.run(lambda: self._run(connection, (ip, client_address[1]), place))
+            self._session_threads.run(lambda: self._run(connection, (ip, client_address[1]), place))
         except RuntimeError as error:
             self._gate.leave(place)
             self._turn_away(request, ip, Reply(421, "4.3.2", "No resources for a session; try again later"), str(error))
