@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from typing import Protocol
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -22,7 +23,15 @@ def hash_password(password: str) -> str:
         return _hasher.hash(_octets(password))
 
 
-def verify_password(stored: str | None, password: str) -> bool:
+class Hasher(Protocol):
+    """What of argon2's PasswordHasher is used here."""
+
+    def verify(self, hash: str, password: bytes, /) -> bool:
+        """True, or VerificationError or InvalidHashError."""
+        ...
+
+
+def verify_password(stored: str | None, password: str, *, hasher: Hasher = _hasher) -> bool:
     """Whether `password` has that hash; None (no such account) or a hash that is none: False, after the same time.
 
     Takes some 20 ms, and waits while two others are being verified. Any thread.
@@ -30,13 +39,13 @@ def verify_password(stored: str | None, password: str) -> bool:
     with _places:
         if stored is not None:
             try:
-                return _hasher.verify(stored, _octets(password))
+                return hasher.verify(stored, _octets(password))
             except InvalidHashError:
                 pass  # damaged, or made by hand: as good as no account
             except VerificationError:
                 return False
         with suppress(VerificationError):
-            _hasher.verify(_NOBODY, _octets(password))
+            hasher.verify(_NOBODY, _octets(password))
         return False
 
 

@@ -196,14 +196,19 @@ class Writer:
         return None
 
     def _give_up_on(self, error: BaseException) -> None:
-        """Leave no transaction open, and no connection that could be of no use."""
-        if isinstance(error, sqlite3.Error) and primary_code(error) in _STALE:
-            self._drop_connection()
-        elif self._connection is not None and self._connection.in_transaction:
+        """Leave no transaction open, and no connection that could be of no use.
+
+        The rollback comes first even for a connection that goes: closed with a cursor still alive (the error's traceback
+        has some), SQLite would keep it, its transaction and its lock, and the next connection would wait for it.
+        """
+        is_stale = isinstance(error, sqlite3.Error) and primary_code(error) in _STALE
+        if self._connection is not None and self._connection.in_transaction:
             try:
                 self._connection.execute("ROLLBACK")
             except sqlite3.Error:
-                self._drop_connection()
+                is_stale = True
+        if is_stale:
+            self._drop_connection()
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None

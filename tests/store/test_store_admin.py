@@ -1,0 +1,127 @@
+"""What an operator does to the queue, long queues included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from store_kit import ALICE, BOB, CAROL, HOP, LARGE, count, spooled, to_mailbox, to_queue
+
+from mailserv.mail.address import NULL_REVERSE_PATH, Address
+from mailserv.mail.message import Acceptance, BytesContent, QueuedRecipient
+from mailserv.mail.route import Route
+from mailserv.store.interface import QueueEntry, Store
+from mailserv.testing.clock import FakeClock
+
+
+def states(store: Store) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for entry in store.queue_list():
+        found.setdefault(entry.queue_id, []).append(entry.state)
+    return found
+
+
+def events(store: Store, queue_id: str) -> list[str]:
+    return [entry.event for entry in store.trace(queue_id)]
+
+
+def test_the_list_shows_what_an_operator_asks_about(store: Store) -> None:
+    store.accept(to_queue("Q1", Address("two words", "example.com"), at=50.0))
+    store.accept(
+        Acceptance("Q2", NULL_REVERSE_PATH, BytesContent(b"x"), 60.0, queued=(QueuedRecipient(CAROL, BOB, HOP),))
+    )
+    first, second = store.queue_list()
+    assert first == QueueEntry(
+        row_id=first.row_id,
+        queue_id="Q1",
+        state="ready",
+        reverse_path="bob@example.net",
+        forward_path='"two words"@example.com',
+        route=HOP,
+        size=26,
+        received_at=50.0,
+        not_before=50.0,
+        attempts=0,
+        last_reply="",
+        login=ALICE,
+    )
+    assert (second.reverse_path, second.login) == ("", "")
+    assert store.queue_list(["Q2", "unknown"]) == [second]
+
+
+def test_retry_makes_ready_rows_due_and_calls_back(store: Store) -> None:
+    for queue_id in ("Q1", "Q2"):
+        store.accept(to_queue(queue_id, at=5000.0))
+    calls: list[frozenset[Route]] = []
+    store.on_queued(calls.append)
+    assert store.queue_retry(["Q1", "unknown"], 1000.0) == 1
+    assert calls == [frozenset({HOP})]
+    deliveries, next_due = store.claim(HOP, "node", 1000.0, 2000.0, 10)
+    assert ([each.queue_id for each in deliveries], next_due) == (["Q1"], 5000.0)
+    assert events(store, "Q1") == ["retried", "accepted"]
+
+
+def test_held_rows_wait_for_their_release(store: Store, clock: FakeClock) -> None:
+    store.accept(to_queue("Q1", CAROL, BOB))
+    store.accept(to_queue("Q2"))
+    assert store.queue_hold(["Q1"]) == 2
+    assert states(store) == {"Q1": ["held", "held"], "Q2": ["ready"]}
+    assert store.queue_hold(["Q1"]) == 0
+    assert store.queue_retry([], 1000.0) == 1
+    assert [each.queue_id for each in store.claim(HOP, "node", 2000.0, 3000.0, 10)[0]] == ["Q2"]
+    assert store.queue_release([], 1000.0) == 2
+    assert [each.queue_id for each in store.claim(HOP, "node", 1000.0, 3000.0, 10)[0]] == ["Q1"]
+    (held,) = [entry for entry in store.trace("Q1") if entry.event == "held"]
+    assert (held.at, held.detail) == (clock.now(), {"recipients": 2})
+
+
+def test_dropping_takes_rows_content_and_file_but_not_the_trace(store: Store, data_dir: Path) -> None:
+    store.accept(to_queue("Q1", CAROL, BOB, content=BytesContent(b"x" * LARGE)))
+    store.accept(to_queue("Q2"))
+    store.queue_hold(["Q1"])
+    assert store.queue_drop(["Q1"], 1000.0) == 2
+    assert states(store) == {"Q2": ["ready"]}
+    assert spooled(data_dir) == []
+    assert count(data_dir, "message") == 1
+    assert events(store, "Q1") == ["accepted", "held", "dropped"]
+
+
+def test_what_is_being_delivered_is_left_alone(store: Store) -> None:
+    store.accept(to_queue("Q1"))
+    store.claim(HOP, "node", 1000.0, 2000.0, 10)
+    assert (
+        store.queue_hold([])
+        == store.queue_drop([], 1.0)
+        == store.queue_retry([], 1.0)
+        == store.queue_release([], 1.0)
+        == 0
+    )
+    assert states(store) == {"Q1": ["claimed"]}
+
+
+def test_a_dropped_message_stays_in_the_mailbox_it_is_in(store: Store) -> None:
+    both = to_queue("Q1")
+    store.accept(Acceptance("Q1", BOB, both.content, 1.0, mailboxes=to_mailbox("Q1").mailboxes, queued=both.queued))
+    assert store.queue_drop([], 1000.0) == 1
+    assert store.read(store.maildrop(ALICE)[0]) is not None
+
+
+@pytest.mark.parametrize("rows", [1, 99, 100, 101, 250])
+def test_every_row_is_changed_across_the_small_transactions(store: Store, data_dir: Path, rows: int) -> None:
+    recipients = [Address(f"user{number}", "example.com") for number in range(rows)]
+    store.accept(to_queue("Q1", *recipients))
+    store.accept(to_queue("Q2"))
+    commits: list[frozenset[Route]] = []
+    store.on_queued(commits.append)
+    assert store.queue_hold(["Q1"]) == rows
+    assert store.queue_release([], 1000.0) == rows
+    assert len(commits) == -(-rows // 100)
+    assert store.queue_counts() == {"ready": rows + 1, "claimed": 0, "held": 0, "quarantined": 0}
+    assert store.queue_drop([], 1000.0) == rows + 1
+    assert count(data_dir, "queue") == count(data_dir, "message") == 0
+
+
+def test_an_empty_queue_is_no_trouble(store: Store) -> None:
+    assert store.queue_list() == []
+    assert store.queue_drop([], 1.0) == 0
+    assert store.queue_counts() == {"ready": 0, "claimed": 0, "held": 0, "quarantined": 0}

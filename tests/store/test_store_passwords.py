@@ -1,0 +1,71 @@
+"""Passwords: argon2id, the same answer time for everybody, at most two at once."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from argon2 import PasswordHasher
+
+from mailserv.store.passwords import hash_password, verify_password
+
+
+def test_a_hash_fits_its_password_only() -> None:
+    stored = hash_password("correct horse")
+    assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert verify_password(stored, "correct horse")
+    assert not verify_password(stored, "correct horse ")
+    assert not verify_password(stored, "")
+
+
+def test_two_hashes_of_one_password_differ() -> None:
+    assert hash_password("x") != hash_password("x")
+
+
+@pytest.mark.parametrize("password", ["", "pässwörd", "with\0nul", "\udcff", "x" * 5000])
+def test_any_text_may_be_a_password(password: str) -> None:
+    assert verify_password(hash_password(password), password)
+
+
+@pytest.mark.parametrize("stored", ["", "plain text", "$argon2id$v=19$m=19456,t=2,p=1$short"])
+def test_a_damaged_hash_fits_nothing(stored: str) -> None:
+    assert not verify_password(stored, stored)
+
+
+def test_an_unknown_account_costs_the_same_work() -> None:
+    checked: list[str] = []
+
+    class Counting:
+        def verify(self, stored: str, password: bytes) -> bool:
+            checked.append(stored)
+            return PasswordHasher().verify(stored, password)
+
+    assert not verify_password(None, "guess", hasher=Counting())
+    (stored,) = checked
+    assert stored.split("$")[1:4] == hash_password("x").split("$")[1:4]
+
+
+def test_no_more_than_two_are_verified_at_once() -> None:
+    inside, most = 0, 0
+    lock = threading.Lock()
+    two = threading.Barrier(2)
+
+    class Slow:
+        def verify(self, stored: str, password: bytes) -> bool:
+            nonlocal inside, most
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            two.wait(10)  # they do run two at a time …
+            with lock:
+                inside -= 1
+            return True
+
+    threads = [
+        threading.Thread(target=verify_password, args=("hash", "x"), kwargs={"hasher": Slow()}) for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 2  # … and never more

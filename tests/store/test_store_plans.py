@@ -1,0 +1,71 @@
+"""The cost of the hot queries does not grow with the queue: SQLite searches by an index, it never scans a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from store_kit import behind
+
+from mailserv.store import acceptance, accounts, deliveries, maildrop, queue_admin, queue_rows, references, trace
+from mailserv.store.interface import Store
+
+BY_ID = "USING INTEGER PRIMARY KEY"
+PLANS = {  # query -> what its plan must use
+    queue_rows.CLAIM: "queue_ready (transport=? AND next_hop=? AND not_before<?)",
+    queue_rows.NEXT_DUE: "queue_ready (transport=? AND next_hop=?)",
+    queue_rows.SETTLE: BY_ID,
+    queue_rows.FINISH: BY_ID,
+    queue_rows.IS_OURS: BY_ID,
+    queue_rows.QUARANTINE: BY_ID,
+    queue_rows.RENEW: "queue_claimed (owner=?)",
+    references.DELETE_UNREFERENCED: BY_ID,
+    deliveries.READ_HEAD: BY_ID,
+    deliveries.READ_ROW: BY_ID,
+    maildrop.LIST: "mailbox_by_account (account_id=?)",
+    maildrop.READ: BY_ID,
+    maildrop.DELETE: BY_ID,
+    accounts.EXISTS: "account_address (address=?)",
+    accounts.READ_HASH: "account_address (address=?)",
+    accounts.EMPTY: "mailbox_by_account (account_id=?)",
+    acceptance.INSERT_MAILBOX: "account_address (address=?)",
+    trace.READ: "trace_by_message (queue_id=?)",
+    trace.EXPIRE: "trace_by_time (at<?)",
+    queue_admin.BATCH_ALL: BY_ID,
+    queue_admin.BATCH_SOME: "queue_by_message (message_id=?",
+    queue_admin.LIST_SOME: "queue_by_message (message_id=?)",
+}
+
+
+def plan(data_dir: Path, sql: str) -> list[str]:
+    with behind(data_dir) as connection:
+        rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", (1,) * sql.count("?")).fetchall()
+    return [row[3] for row in rows]
+
+
+@pytest.fixture
+def analysed(store: Store, data_dir: Path) -> Path:
+    """No statistics (the server makes none): the planner decides by the schema alone, so an empty database will do."""
+    assert store.queue_list() == []
+    return data_dir
+
+
+@pytest.mark.parametrize("sql", PLANS)
+def test_a_hot_query_uses_its_index(analysed: Path, sql: str) -> None:
+    steps = plan(analysed, sql)
+    assert any(PLANS[sql] in step for step in steps), steps
+    # The only thing that is walked from end to end is the list that the caller gave.
+    assert [step for step in steps if step.startswith("SCAN") and "json_each" not in step] == [], steps
+    assert [step for step in steps if "TEMP B-TREE" in step and "ORDER BY" in step and "LAST" not in step] == [] or (
+        sql in {queue_admin.BATCH_SOME, queue_admin.LIST_SOME}  # sorts the rows of the messages asked for
+    ), steps
+
+
+def test_taking_back_leases_reads_the_claimed_rows_only(analysed: Path) -> None:
+    assert plan(analysed, queue_rows.RECLAIM) == ["SCAN queue USING INDEX queue_claimed"]
+
+
+def test_counting_reads_no_table(analysed: Path) -> None:
+    steps = [step for step in plan(analysed, queue_admin.COUNTS) if "SUBQUERY" not in step and "CONSTANT" not in step]
+    assert len(steps) == 4
+    assert all("INDEX queue_" in step for step in steps), steps
