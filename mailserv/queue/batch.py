@@ -57,7 +57,7 @@ class Batch:
         self._settling: Sequence[Attempt] = ()  # while the ledger works on them
         self._claimed = 0
         self._attempts = 0
-        self._progressed = False
+        self._progress = 0  # attempts that were not deferred as a whole
         self._last: Outcome | None = None  # of the last attempt, when it was deferred as a whole
         self._trouble: Outcome | None = None  # it speaks for the whole destination
         self._store_error: StoreError | None = None
@@ -67,11 +67,9 @@ class Batch:
         if not self._claim():
             return Turn.QUIET
         started = self._desk.clock.monotonic()
-        self._converse(self._desk.transport(self._lane.route.transport))
-        if self._store_error is not None:
-            raise self._store_error
-        if self._in_hand:
-            raise PluginError(self._lane.route.transport, "deliver", "it took a delivery and gave no outcome")
+        transport = self._desk.transport(self._lane.route.transport)
+        while self._converse(transport) and self._pending and self._desk.lanes.may_go_on(self._lane):
+            pass  # it has used one connection long enough: the next, while nobody else waits
         slow = self._desk.clock.monotonic() - started > SLOW * max(self._attempts, 1)
         return self._conclude(slow)
 
@@ -104,7 +102,9 @@ class Batch:
 
     # the conversation with the transport
 
-    def _converse(self, transport: Transport) -> None:
+    def _converse(self, transport: Transport) -> bool:
+        """One call, to its end. Whether another may follow: messages were done with, and nothing is wrong."""
+        before = self._progress
         attempts = transport.deliver(self._feed())
         try:
             for attempt in attempts:
@@ -113,6 +113,11 @@ class Batch:
             close = getattr(attempts, "close", None)  # a generator gives its connection back now, not when collected
             if close is not None:
                 close()
+        if self._store_error is not None:
+            raise self._store_error
+        if self._in_hand:
+            raise PluginError(self._lane.route.transport, "deliver", "it took a delivery and gave no outcome")
+        return self._progress > before and self._last is None and self._trouble is None
 
     def _feed(self) -> Iterator[Delivery]:
         """What the transport takes from. Never raises into the transport's code."""
@@ -154,7 +159,8 @@ class Batch:
         self._in_hand = [d for d in self._in_hand if d is not attempt.delivery]
         first = attempt.outcomes[0]
         if not all(isinstance(outcome, Deferred) for outcome in attempt.outcomes):
-            self._progressed, self._last = True, None
+            self._progress += 1
+            self._last = None
             return
         self._last = first
         if speaks_for_host(first.reply):
@@ -182,20 +188,20 @@ class Batch:
         self._give_back(self._desk.clock.now())  # it has used its connection long enough: another turn soon
         if slow:
             return Turn.TROUBLED
-        if not self._progressed:
+        if not self._progress:
             return Turn.QUIET
         return Turn.FULL if self._claimed >= CLAIM_ROWS else Turn.GOOD
 
     def _stumble(self, outcome: Outcome) -> Turn:
         """It ended early, and perhaps only because of one message: the others get a turn of their own, once."""
-        if self._lane.stumbles + 1 >= STUMBLES and not self._progressed:
+        if self._lane.stumbles + 1 >= STUMBLES and not self._progress:
             return self._dead(outcome)
         self._give_back(self._desk.clock.now())
         return Turn.STUMBLED
 
     def _rest_after(self, trouble: Outcome) -> Turn:
         """421 or worse. When mail had gone out before, what is left was only unlucky: it waits, untouched."""
-        if not self._progressed:
+        if not self._progress:
             return self._dead(trouble)
         self._give_back(self._pause())
         return Turn.TROUBLED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -103,8 +104,9 @@ class Dispatcher:
         if not self._workers.join(deadline, self._clock):
             _log.warning("queue_stopped_early", reason="deliveries are still running; they will be repeated")
             return
-        for transport in self._transports.values():
-            transport.close()
+        with contextlib.ExitStack() as stack:  # one that raises does not keep the others open
+            for transport in self._transports.values():
+                stack.callback(transport.close)
 
     def _transport(self, name: str) -> Transport:
         return self._transports.get(name) or Unavailable(name)

@@ -12,10 +12,13 @@ from mailserv.errors import PluginError, StorageFull, StoreError
 from mailserv.mail.delivery import Attempt, Delivery
 from mailserv.mail.outcome import Outcome
 from mailserv.mail.reply import Reply
+from mailserv.mail.route import Route
 from mailserv.queue.batch import CLAIM_ROWS, LONGEST_PAUSE, SLOW, SYNC_EACH, speaks_for_host
 from mailserv.queue.lanes import Turn
 from mailserv.settings import Queue
 from mailserv.store.interface import Store
+
+OTHER = Route("smtp", "example.org")
 
 
 def fill(world: World, count: int) -> list[str]:
@@ -73,15 +76,12 @@ def test_while_the_connection_is_warm_the_next_claim_flows_in(world: World) -> N
 
 def test_another_destination_that_waits_is_served_first(world: World) -> None:
     fill(world, CLAIM_ROWS + 5)
-    world.lanes._idle = 0
-    other = Script()
 
     def answer(_: Delivery) -> Outcome:
-        world.lanes.queued([NET.__class__("smtp", "example.org")])
+        world.lanes.queued([OTHER])
         return DELIVERED
 
-    other.answer = answer
-    assert world.work(other) is Turn.FULL
+    assert world.work(Script(answer)) is Turn.FULL
     assert len(world.states()) == 5
     assert set(world.states().values()) == {"ready"}
 
@@ -151,13 +151,31 @@ def test_a_greylisting_host_defers_each_message_by_itself(world: World) -> None:
     assert len(transport.seen) == 4
 
 
-def test_a_connection_that_is_used_up_gives_the_rest_back_due_now(world: World) -> None:
+def test_a_connection_that_is_used_up_is_followed_by_the_next(world: World) -> None:
     ids = fill(world, 7)
     transport = Script(at_most=3)
     assert world.work(transport) is Turn.GOOD
+    assert (transport.calls, transport.seen) == (3, ids)
+
+
+def test_a_connection_that_is_used_up_while_others_wait_gives_the_rest_back_due_now(world: World) -> None:
+    ids = fill(world, 7)
+
+    def answer(_: Delivery) -> Outcome:
+        world.lanes.queued([OTHER])
+        return DELIVERED
+
+    assert world.work(Script(answer, at_most=3)) is Turn.GOOD
     assert attempts(world) == dict.fromkeys(ids[3:], 0)
+    assert {entry.not_before for entry in world.store.queue_list()} == {world.clock.now()}
+
+
+def test_a_host_that_refuses_everybody_is_asked_for_each_message(world: World) -> None:
+    fill(world, 5)
+    transport = Script(lambda _: REFUSED, at_most=1)
     assert world.work(transport) is Turn.GOOD
-    assert transport.seen == ids[:6]
+    assert transport.calls == 5
+    assert len(world.bouncer.failures) == 5
 
 
 def test_one_message_that_breaks_the_connection_does_not_hold_up_the_others(world: World) -> None:
