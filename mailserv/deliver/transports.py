@@ -96,6 +96,10 @@ class SmtpTransport:
             yield from work.finished()
         yield from work.finished()
 
+    def reload(self, policies: Mapping[str, HopPolicy]) -> None:
+        """Use these policies from the next connection on. Any thread: one reference is replaced."""
+        self._policies = dict(policies)
+
     def close(self) -> None:
         """See `Transport.close`."""
         self._idle.close()

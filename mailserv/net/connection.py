@@ -79,6 +79,13 @@ class Connection:
         cipher = wrapped.cipher()
         return TLSInfo(wrapped.version() or "TLS", cipher[0] if cipher else "unknown")
 
+    def local_ip(self) -> str:
+        """The address of ours that the client connected to, "" when the connection is gone."""
+        try:
+            return str(self._sock.getsockname()[0]).removeprefix("::ffff:")
+        except OSError:
+            return ""
+
     def interrupt(self) -> None:
         """Make a `receive` that waits return b"". This and `abort` are the methods that another thread may call."""
         self._shutdown(socket.SHUT_RD)

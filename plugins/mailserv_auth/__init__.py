@@ -47,5 +47,8 @@ class Plugin:
         verb = Verb("AUTH", authenticate, needs_greeting=True, in_transaction=False, help="AUTH mechanism (RFC 4954)")
         parameter = Parameter("AUTH", check_mail_parameter, growth=GROWTH)
         return [
-            SMTPExtension("AUTH", advertise, verbs=(verb,), mail_params=(parameter,), services=SERVICES),
+            SMTPExtension("AUTH", advertise, verbs=(verb,), services=SERVICES),
+            SMTPExtension(
+                "", lambda _: "", mail_params=(parameter,), services=SERVICES
+            ),  # also after the login, RFC 4954 §5
         ]

@@ -1,0 +1,114 @@
+"""Content on its way from the wire to the spool: header section first, limits as it flows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mailserv.errors import StorageFull, StoreError
+from mailserv.filter import headers
+from mailserv.mail import reply
+from mailserv.mail.message import Content
+from mailserv.mail.reply import Reply
+from mailserv.store.interface import SpoolWriter
+
+END_OF_HEADER = b"\r\n\r\n"
+
+
+class ContentSink:
+    """Takes one message's blocks. The first failure is kept as the reply to the final dot; what follows is dropped.
+
+    The header section is held back until it is whole (it is bounded), so that it can be completed (RFC 6409 §8) and
+    checked for loops (RFC 5321 §6.3) before any of it is stored. The session's thread.
+    """
+
+    def __init__(
+        self,
+        spool: SpoolWriter,
+        *,
+        trace_field: bytes,
+        message_size: int,
+        header_size: int,
+        hops: int,
+        complete: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        self._spool = spool
+        self._message_size = message_size
+        self._header_size = header_size
+        self._hops = hops
+        self._complete = complete
+        self._held: bytes | None = b""
+        self._trace_field = trace_field
+        self.header_section = b""
+        self.size = 0
+        self.failure: Reply | None = None
+
+    def write(self, block: bytes) -> None:
+        """Append a block of any size."""
+        self.size += len(block)
+        if self.failure is not None:
+            return
+        if self.size > self._message_size:
+            self._fail(reply.MESSAGE_TOO_BIG)
+        elif self._held is None:
+            self._store(block)
+        else:
+            self._hold(block)
+
+    def finish(self) -> Content | Reply:
+        """The content, synced if it went to a file; or the failure."""
+        if self._held is not None and self.failure is None:
+            self._pass_header(self._held, b"")
+        if self.failure is not None:
+            return self.failure
+        try:
+            return self._spool.finish()
+        except StoreError as error:
+            self._fail(failure_reply(error))
+            assert self.failure is not None
+            return self.failure
+
+    def discard(self) -> None:
+        """Nothing will come of it."""
+        self._spool.discard()
+
+    def _hold(self, block: bytes) -> None:
+        held = self._held + block if self._held else block
+        if held.startswith(b"\r\n"):  # no header section at all
+            self._pass_header(b"", held)
+            return
+        end = held.find(END_OF_HEADER, max(len(held) - len(block) - 3, 0))
+        if end >= 0:
+            self._pass_header(held[: end + 2], held[end + 2 :])
+        elif len(held) > self._header_size:
+            self._fail(reply.HEADER_TOO_BIG)
+        else:
+            self._held = held
+
+    def _pass_header(self, section: bytes, rest: bytes) -> None:
+        self._held = None
+        if len(section) > self._header_size:
+            self._fail(reply.HEADER_TOO_BIG)
+            return
+        if headers.count_hops(section) >= self._hops:
+            self._fail(reply.TOO_MANY_HOPS)
+            return
+        if self._complete is not None:
+            section = self._complete(section)
+        self.header_section = section
+        self._store(b"".join((self._trace_field, headers.separator(section), section, rest)))
+
+    def _store(self, block: bytes) -> None:
+        try:
+            self._spool.write(block)
+        except StoreError as error:
+            self._fail(failure_reply(error))
+
+    def _fail(self, failure: Reply) -> None:
+        self.failure = failure
+        self._held = None
+        self._spool.discard()
+
+
+def failure_reply(error: StoreError) -> Reply:
+    """What a client hears when the store can't: try again (RFC 5321 §4.2.3: 452 for room, 451 for the rest)."""
+    return reply.STORAGE_FULL if isinstance(error, StorageFull) else reply.LOCAL_ERROR

@@ -1,0 +1,34 @@
+"""What every SMTP session works with: values and rooms below, gathered once and swapped whole by a reload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mailserv.clock import Clock
+from mailserv.filter.checks import Checks
+from mailserv.filter.logins import Logins
+from mailserv.mail.queue_id import QueueIds
+from mailserv.net.tls import Certificates
+from mailserv.protocol.extensions import ExtensionTable
+from mailserv.route.router import Router
+from mailserv.settings import Settings
+from mailserv.store.interface import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Frozen: a session keeps the one it started with."""
+
+    settings: Settings
+    clock: Clock
+    store: Store
+    router: Router
+    checks: Checks
+    extensions: ExtensionTable
+    queue_ids: QueueIds
+    logins: Logins
+    certificates: Certificates | None
+    mechanisms: tuple[str, ...]
+    is_stressed: Callable[[], bool]
+    allows_plaintext: Callable[[str], bool]

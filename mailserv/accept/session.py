@@ -1,0 +1,379 @@
+"""One SMTP session: bytes to the protocol core, its events to the transaction, replies back. One thread owns it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from mailserv import metrics
+from mailserv.accept.auth import AuthDialogue
+from mailserv.accept.context import Context
+from mailserv.accept.transaction import SUBMISSION, Transaction
+from mailserv.logging import get_logger
+from mailserv.mail import reply
+from mailserv.mail.extension import SessionView, StartAuth, StartTLS
+from mailserv.mail.peer import Peer
+from mailserv.mail.reply import Reply
+from mailserv.mail.verdict import Action, Verdict
+from mailserv.net.connection import CONTENT_READ, Connection
+from mailserv.net.gate import Place
+from mailserv.protocol import commands
+from mailserv.protocol.sasl import Challenge
+from mailserv.protocol.smtp_server import Phase, SmtpServer, WireLimits
+
+_log = get_logger("smtp")
+STRESS_TIMEOUT = 10.0  # seconds to wait for a stranger's command while nearly all places are taken (design §8)
+SLOWEST = 1024.0  # octets of content a second, on average: slower is somebody who only holds a place
+FAREWELL_TIME = 5.0  # seconds to get a last reply out
+
+
+class SmtpSession:
+    """Runs one connection from the greeting to its end. Create and `run` on the session's own thread."""
+
+    def __init__(self, context: Context, connection: Connection, peer: Peer, place: Place) -> None:
+        self._context = context
+        self._connection = connection
+        self._place = place
+        self._peer = peer
+        self._limits = context.settings.limits
+        self._clock = context.clock
+        self._core = SmtpServer(extensions=context.extensions, limits=WireLimits())
+        self._transaction: Transaction | None = None
+        self._auth: AuthDialogue | None = None
+        self._closing = False
+        self._started = self._clock.monotonic()
+        self._ends = self._started + self._limits.session_timeout
+        self._command_ends = 0.0
+        self._content_began = 0.0
+        self._errors = self._unknown = self._failed_logins = 0
+        self._messages = self._commands = 0
+        self._reason = "lost"
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+            commands.Helo: self._on_helo,
+            commands.Ehlo: self._on_ehlo,
+            commands.Mail: self._on_mail,
+            commands.Rcpt: self._on_rcpt,
+            commands.Data: self._on_data,
+            commands.ContentBlock: self._on_block,
+            commands.ContentEnd: self._on_content_end,
+            commands.ContentRefused: self._on_content_refused,
+            commands.Rset: self._on_rset,
+            commands.Noop: lambda _: self._core.answer(reply.OK),
+            commands.Quit: self._on_quit,
+            commands.ExtensionCommand: self._on_extension,
+            commands.AuthLine: self._on_auth_line,
+            commands.Rejected: self._on_rejected,
+        }
+
+    def run(self) -> None:
+        """Serve until the end, whatever it is; the caller closes the connection."""
+        metrics.SESSIONS.labels(self._peer.service).inc()
+        try:
+            self._serve()
+        except TimeoutError:
+            self._reason = "timeout"
+            self._farewell(reply.TIMED_OUT)
+        except OSError:
+            self._reason = "lost"
+        except Exception:  # noqa: BLE001 - one of the three places: a fault of ours costs this session only
+            self._reason = "fault"
+            _log.exception("session_failed", session=self._peer.session_id, ip=self._peer.ip)
+            self._farewell(Reply(421, "4.3.0", "Local error; closing"))
+        finally:
+            self._end_transaction()
+            metrics.SESSIONS.labels(self._peer.service).dec()
+            self._log_end()
+
+    # ---------------------------------------------------------------- the loop
+
+    def _serve(self) -> None:
+        if self._peer.service == "submissions" and not self._start_tls():
+            return
+        if not self._greet():
+            return
+        core, handlers = self._core, self._handlers
+        while not self._closing:
+            event = core.next_event(self._view)
+            if event is not None:
+                handlers[type(event)](event)
+                continue
+            self._flush()
+            if self._place.leave_with is not None and not self._place.busy:
+                self._dismissed()
+                return
+            data = self._read()
+            if not data:
+                if self._place.leave_with is not None:
+                    self._dismissed()
+                return
+            core.receive(data)
+        self._flush()
+
+    def _greet(self) -> bool:
+        verdict = self._context.checks.connect(self._peer)
+        if verdict is not None:
+            self._core.greet(verdict.reply)
+            self._flush()
+            self._reason = "refused"
+            self._log_refused("connect", verdict.reply, verdict.reason)
+            return False
+        self._core.greet(Reply(220, "", f"{self._context.settings.hostname} ESMTP mailserv"))
+        return True
+
+    def _read(self) -> bytes:
+        now = self._clock.monotonic()
+        if self._core.phase is Phase.CONTENT:
+            assert self._transaction is not None
+            slowest = self._content_began + self._limits.data_timeout + self._transaction.received / SLOWEST
+            return self._connection.receive(min(now + self._limits.data_timeout, slowest, self._ends), CONTENT_READ)
+        if not self._command_ends:
+            self._command_ends = min(now + self._command_timeout(), self._ends)
+        return self._connection.receive(self._command_ends)
+
+    def _command_timeout(self) -> float:
+        if self._peer.service == "smtp" and not self._place.engaged and self._context.is_stressed():
+            return min(STRESS_TIMEOUT, self._limits.command_timeout)
+        return self._limits.command_timeout
+
+    def _flush(self) -> None:
+        output = self._core.output()
+        if output:
+            self._command_ends = 0.0  # something was answered: the wait for the next command starts anew
+            self._connection.send(output, self._clock.monotonic() + self._limits.command_timeout)
+
+    def _farewell(self, last: Reply) -> None:
+        try:
+            self._connection.send(last.encode(), self._clock.monotonic() + FAREWELL_TIME)
+        except OSError:
+            return  # nobody is listening any more
+
+    def _dismissed(self) -> None:
+        assert self._place.leave_with is not None
+        self._reason = "dismissed"
+        self._farewell(self._place.leave_with)
+
+    # ---------------------------------------------------------------- events
+
+    def _on_helo(self, event: commands.Helo) -> None:
+        self._hello(event.domain, esmtp=False)
+
+    def _on_ehlo(self, event: commands.Ehlo) -> None:
+        self._hello(event.domain, esmtp=True)
+
+    def _hello(self, domain: str, *, esmtp: bool) -> None:
+        self._end_transaction()  # RFC 5321 §4.1.4: a second EHLO is a RSET
+        self._core.reset_transaction()  # also when a hook refuses it
+        self._peer = replace(self._peer, helo=domain, esmtp=esmtp)
+        if self._refused_by(self._context.checks.helo(self._peer), "helo"):
+            return
+        lines = [self._context.settings.hostname]
+        if esmtp:
+            lines += self._context.extensions.ehlo_lines(self._view())
+        self._core.answer(Reply(250, "", "\n".join(lines)))
+
+    def _on_mail(self, event: commands.Mail) -> None:
+        farewell = self._place.begin()
+        if farewell is not None:
+            self._reason = "dismissed"
+            self._close_with(farewell)
+            return
+        transaction, answer = Transaction.open(self._context, self._peer, event, self._connection.local_ip)
+        self._transaction = transaction
+        if transaction is None:
+            self._place.end()
+            self._log_refused("mail", answer, reverse_path=str(event.reverse_path))
+        self._core.answer(answer)
+
+    def _on_rcpt(self, event: commands.Rcpt) -> None:
+        assert self._transaction is not None
+        answer = self._transaction.add_recipient(event)
+        if not answer.is_positive:
+            path = str(self._transaction.envelope.reverse_path)
+            self._log_refused("rcpt", answer, reverse_path=path, forward_path=str(event.forward_path))
+            self._unknown += answer.enhanced == reply.UNKNOWN_USER.enhanced
+            if self._unknown >= self._limits.unknown_recipients:
+                self._reason = "unknown recipients"
+                self._core.answer(answer)
+                self._close_with(reply.TOO_MANY_ERRORS)
+                return
+        self._core.answer(answer)
+
+    def _on_data(self, _: commands.Data) -> None:
+        assert self._transaction is not None
+        answer = self._transaction.begin_content()
+        if not answer.is_positive:
+            self._log_refused("data", answer)
+        self._content_began = self._clock.monotonic()
+        self._core.answer(answer)
+
+    def _on_block(self, event: commands.ContentBlock) -> None:
+        assert self._transaction is not None
+        self._transaction.write(event.data)
+
+    def _on_content_end(self, _: commands.ContentEnd) -> None:
+        assert self._transaction is not None
+        answer = self._transaction.finish()
+        self._messages += answer.is_positive
+        self._transaction = None
+        self._place.end()
+        self._core.answer(answer)
+        if self._place.leave_with is not None:
+            self._reason = "dismissed"
+            self._close_with(self._place.leave_with)
+
+    def _on_content_refused(self, event: commands.ContentRefused) -> None:
+        self._end_transaction()
+        self._log_refused("content", event.reply)
+        self._reason = "refused"
+        self._core.answer(event.reply)
+        self._closing = True
+
+    def _on_rset(self, _: commands.Rset) -> None:
+        self._end_transaction()
+        self._core.answer(reply.OK)
+
+    def _on_quit(self, _: commands.Quit) -> None:
+        self._reason = "quit"
+        self._core.answer(reply.CLOSING)
+        self._closing = True
+
+    def _on_extension(self, event: commands.ExtensionCommand) -> None:
+        answer = event.verb.handle(self._view(), event.argument)
+        match answer:
+            case Reply():
+                self._core.answer(answer)
+            case StartTLS(reply=ready):
+                self._upgrade(ready)
+            case StartAuth(mechanism=mechanism, initial=initial):
+                self._auth = AuthDialogue(self._context.logins, self._peer)
+                self._auth_step(self._auth.start(mechanism, initial))
+
+    def _on_auth_line(self, event: commands.AuthLine) -> None:
+        assert self._auth is not None
+        self._auth_step(self._auth.step(event.data))
+
+    def _auth_step(self, step: Challenge | Reply) -> None:
+        if isinstance(step, Challenge):
+            self._core.answer_auth(step.data)
+            return
+        assert self._auth is not None
+        if self._auth.login:
+            self._place.engaged = True
+            self._peer = replace(self._peer, login=self._auth.login)
+        elif step.code == reply.AUTH_FAILED.code:
+            self._failed_logins += 1
+        self._auth = None
+        if step.code == 421:
+            self._reason = "logins"
+            self._close_with(step)
+            return
+        self._core.answer(step)
+        if self._failed_logins >= self._limits.failed_logins:
+            self._reason = "logins"
+            self._close_with(reply.TOO_MANY_ERRORS)
+
+    def _on_rejected(self, event: commands.Rejected) -> None:
+        self._errors += 1
+        self._log_refused(event.command, event.reply)
+        self._core.answer(event.reply)
+        if event.close:
+            self._reason = "refused"
+            self._closing = True
+        elif self._errors >= self._limits.errors:
+            self._reason = "errors"
+            self._close_with(reply.TOO_MANY_ERRORS)
+
+    # ---------------------------------------------------------------- TLS, views, ends
+
+    def _upgrade(self, ready: Reply) -> None:
+        """STARTTLS: nothing may follow it before the handshake (invariant 6)."""
+        if self._core.has_input:
+            self._log_refused("starttls", reply.EARLY_DATA)
+            self._reason = "refused"
+            self._core.answer(reply.EARLY_DATA)
+            self._closing = True
+            return
+        self._core.answer(ready)
+        self._flush()
+        if self._start_tls():
+            self._core.started_tls()
+            self._end_transaction()
+        else:
+            self._closing = True
+
+    def _start_tls(self) -> bool:
+        assert self._context.certificates is not None
+        try:
+            context = self._context.certificates.context()
+            tls = self._connection.start_tls(context, self._clock.monotonic() + self._limits.command_timeout)
+        except OSError as error:
+            self._reason = "tls"
+            _log.info("tls_failed", session=self._peer.session_id, ip=self._peer.ip, error=str(error))
+            return False
+        self._peer = replace(self._peer, tls=tls, helo="", esmtp=False)
+        return True
+
+    def _view(self) -> SessionView:
+        peer, limits = self._peer, self._limits
+        transaction = self._transaction
+        return SessionView(
+            peer=peer,
+            hostname=self._context.settings.hostname,
+            message_size=limits.message_size,
+            recipients=limits.recipients_authenticated if peer.login else limits.recipients,
+            can_start_tls=peer.tls is None and self._context.certificates is not None,
+            can_authenticate=not peer.login and peer.service in SUBMISSION and self._is_private(),
+            mechanisms=self._context.mechanisms,
+            in_transaction=transaction is not None,
+            is_smtputf8=transaction is not None and transaction.envelope.is_smtputf8,
+            verbs=self._context.extensions.verbs(peer.service),
+        )
+
+    def _is_private(self) -> bool:
+        """May a password come over this connection? (`[tls] plaintext_auth`)"""
+        return self._peer.tls is not None or self._context.allows_plaintext(self._peer.ip)
+
+    def _end_transaction(self) -> None:
+        if self._transaction is not None:
+            self._transaction.abort()
+            self._transaction = None
+        self._place.end()
+
+    def _refused_by(self, verdict: Verdict | None, command: str) -> bool:
+        if verdict is None:
+            return False
+        self._log_refused(command, verdict.reply, verdict.reason)
+        if verdict.action is Action.DISCONNECT:
+            self._reason = "refused"
+            self._close_with(verdict.reply)
+        else:
+            self._core.answer(verdict.reply)
+        return True
+
+    def _close_with(self, last: Reply) -> None:
+        """Everything answered so far goes out, then this, and the session ends."""
+        self._flush()
+        self._farewell(last)
+        self._closing = True
+
+    def _log_refused(self, command: str, answer: Reply, why: str = "", **more: str) -> None:
+        metrics.REFUSED.labels(self._peer.service, str(answer.code)).inc()
+        peer = self._peer
+        _log.info("refused", session=peer.session_id, ip=peer.ip, command=command, reply=str(answer), why=why, **more)
+
+    def _log_end(self) -> None:
+        peer = self._peer
+        _log.info(
+            "session",
+            session=peer.session_id,
+            service=peer.service,
+            ip=peer.ip,
+            helo=peer.helo,
+            tls=peer.tls.version if peer.tls else "",
+            login=peer.login,
+            messages=self._messages,
+            errors=self._errors + self._unknown + self._failed_logins,
+            seconds=round(self._clock.monotonic() - self._started, 3),
+            reason=self._reason,
+        )

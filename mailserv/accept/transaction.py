@@ -1,0 +1,242 @@
+"""One mail transaction (RFC 5321 §3.3): from MAIL to the reply to the final dot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from mailserv import metrics
+from mailserv.accept.content import ContentSink, failure_reply
+from mailserv.accept.context import Context
+from mailserv.errors import StoreError
+from mailserv.filter import headers
+from mailserv.logging import get_logger
+from mailserv.mail import reply
+from mailserv.mail.address import Address
+from mailserv.mail.envelope import Envelope, Recipient
+from mailserv.mail.message import Acceptance, Content, MailboxDelivery, QueuedRecipient
+from mailserv.mail.peer import Peer
+from mailserv.mail.reply import Reply
+from mailserv.mail.trace import TraceEntry
+from mailserv.protocol.commands import Mail, Rcpt
+from mailserv.route.router import Resolution, may_relay
+
+_log = get_logger("accept")
+SUBMISSION = frozenset({"submission", "submissions"})
+ROOM_FACTOR = 1.5  # of the message limit must be free before a message is begun (Postfix's rule; design §10.4)
+SAME_DELIVERED_TO = 2  # times that one mailbox's Delivered-To may not be seen (design §8)
+
+
+class Transaction:
+    """Collects the envelope, takes the content, commits. The session's thread.
+
+    `open` answers MAIL; when it refuses there is no transaction.
+    """
+
+    def __init__(self, context: Context, peer: Peer, envelope: Envelope, here: Callable[[], str]) -> None:
+        self._context = context
+        self._peer = peer
+        self._here = here
+        self._resolutions: list[tuple[Recipient, Resolution]] = []
+        self._sink: ContentSink | None = None
+        self._queue_id = ""
+        self._received_at = 0.0
+        self.envelope = envelope
+
+    @staticmethod
+    def open(context: Context, peer: Peer, mail: Mail, here: Callable[[], str]) -> tuple[Transaction | None, Reply]:
+        """MAIL: our own rules first, then the hooks. `here`: the address that the client connected to, for literals."""
+        envelope = Envelope(mail.reverse_path, (), mail.parameters)
+        refusal = _refuse_mail(context, peer, mail.reverse_path)
+        if refusal is None:
+            verdict = context.checks.mail(peer, envelope)
+            refusal = verdict.reply if verdict else None
+        if refusal is not None:
+            return None, refusal
+        return Transaction(context, peer, envelope, here), reply.SENDER_OK
+
+    def add_recipient(self, rcpt: Rcpt) -> Reply:
+        """RCPT: routed at once, so that what can't be delivered is refused here and never bounced."""
+        limits = self._context.settings.limits
+        limit = limits.recipients_authenticated if self._peer.login else limits.recipients
+        if len(self._resolutions) >= limit:
+            return reply.TOO_MANY_RECIPIENTS
+        here = self._here() if rcpt.forward_path.domain.startswith("[") else ""
+        resolution = self._context.router.resolve(rcpt.forward_path, here)
+        refusal = resolution.refusal or may_relay(self._peer, resolution)
+        if refusal is not None:
+            return refusal
+        verdict = self._context.checks.rcpt(self._peer, self.envelope, rcpt.forward_path)
+        if verdict is not None:
+            return verdict.reply
+        recipient = Recipient(rcpt.forward_path, rcpt.parameters)
+        self._resolutions.append((recipient, resolution))
+        self.envelope = replace(self.envelope, recipients=(*self.envelope.recipients, recipient))
+        return reply.RECIPIENT_OK
+
+    def begin_content(self) -> Reply:
+        """DATA: 354, or why not."""
+        verdict = self._context.checks.data(self._peer, self.envelope)
+        if verdict is not None:
+            return verdict.reply
+        context, peer = self._context, self._peer
+        self._received_at = context.clock.now()
+        self._queue_id = context.queue_ids.make(self._received_at)
+        only = self.envelope.recipients[0].forward_path if len(self.envelope.recipients) == 1 else None
+        trace_field = headers.received_field(
+            peer,
+            hostname=context.settings.hostname,
+            queue_id=self._queue_id,
+            now=self._received_at,
+            recipient=only,
+            smtputf8=self.envelope.is_smtputf8,
+        )
+        limits = context.settings.limits
+        self._sink = ContentSink(
+            context.store.spool(self._queue_id),
+            trace_field=trace_field,
+            message_size=limits.message_size,
+            header_size=limits.header_size,
+            hops=limits.hops,
+            complete=self._complete if peer.service in SUBMISSION else None,
+        )
+        return reply.START_CONTENT
+
+    @property
+    def received(self) -> int:
+        """Octets of content so far."""
+        return self._sink.size if self._sink is not None else 0
+
+    def write(self, block: bytes) -> None:
+        """A block of content; failures wait for `finish`."""
+        assert self._sink is not None
+        self._sink.write(block)
+
+    def finish(self) -> Reply:
+        """The final dot: check, commit, answer. 250 means committed and synced (invariant 1)."""
+        assert self._sink is not None
+        content = self._sink.finish()
+        if isinstance(content, Reply):
+            return self._refused(content)
+        verdict = self._context.checks.message(self._peer, self.envelope, content)
+        if verdict is not None:
+            self._sink.discard()
+            return self._refused(verdict.reply)
+        acceptance = self._acceptance(content)
+        if self._loops(acceptance):
+            self._sink.discard()
+            return self._refused(reply.TOO_MANY_HOPS)
+        try:
+            self._context.store.accept(acceptance)
+        except StoreError as error:
+            _log.error("store_failed", queue_id=self._queue_id, error=str(error))
+            return self._refused(failure_reply(error))
+        self._accepted(acceptance)
+        return Reply(250, "2.0.0", f"queued as {self._queue_id}")
+
+    def abort(self) -> None:
+        """RSET, a lost connection, a timeout: nothing of it stays."""
+        if self._sink is not None:
+            self._sink.discard()
+            self._sink = None
+
+    def _complete(self, header_section: bytes) -> bytes:
+        hostname = self._context.settings.hostname
+        return headers.complete_submission(
+            header_section, hostname=hostname, queue_id=self._queue_id, now=self._received_at
+        )
+
+    def _acceptance(self, content: Content) -> Acceptance:
+        """What the recipients came to, each final address once."""
+        mailboxes: dict[tuple[str, str], MailboxDelivery] = {}
+        queued: dict[tuple[str, str], QueuedRecipient] = {}
+        trace = [self._trace_accepted(content)]
+        for recipient, resolution in self._resolutions:
+            original = recipient.forward_path
+            for account, address in resolution.mailboxes:
+                prefix = headers.return_path_prefix(self.envelope.reverse_path, address)
+                mailboxes.setdefault((account, address.key), MailboxDelivery(account, str(address), prefix))
+            for address, route in resolution.remotes:
+                key = (address.local_part, address.domain)
+                queued.setdefault(key, QueuedRecipient(address, original, route, recipient.parameters))
+            trace.append(self._trace_routed(original, resolution))
+        return Acceptance(
+            queue_id=self._queue_id,
+            reverse_path=self.envelope.reverse_path,
+            content=content,
+            received_at=self._received_at,
+            parameters=self.envelope.parameters,
+            login=self._peer.login,
+            peer_ip=self._peer.ip,
+            mailboxes=tuple(mailboxes.values()),
+            queued=tuple(queued.values()),
+            trace=tuple(trace),
+        )
+
+    def _trace_accepted(self, content: Content) -> TraceEntry:
+        peer = self._peer
+        detail: dict[str, str | int | float] = {
+            "ip": peer.ip,
+            "helo": headers.clean(peer.helo),
+            "service": peer.service,
+            "protocol": peer.protocol,
+            "size": content.size,
+            "reverse_path": str(self.envelope.reverse_path),
+            "session": peer.session_id,
+        }
+        if peer.login:
+            detail["login"] = peer.login
+        return TraceEntry(self._received_at, "accepted", detail=detail)
+
+    def _trace_routed(self, original: Address, resolution: Resolution) -> TraceEntry:
+        found = [f"mailbox:{account}" for account, _ in resolution.mailboxes]
+        found += [f"{address} via {route}" for address, route in resolution.remotes]
+        detail = {"to": ", ".join(found), "steps": "; ".join(resolution.steps)}
+        return TraceEntry(self._received_at, "routed", str(original), detail)
+
+    def _loops(self, acceptance: Acceptance) -> bool:
+        """A mailbox whose Delivered-To the message already carries twice gets it round and round."""
+        assert self._sink is not None
+        section = self._sink.header_section
+        if b"elivered-" not in section:
+            return False
+        return any(headers.count_delivered_to(section, m.recipient) >= SAME_DELIVERED_TO for m in acceptance.mailboxes)
+
+    def _accepted(self, acceptance: Acceptance) -> None:
+        metrics.ACCEPTED.labels(self._peer.service).inc()
+        _log.info(
+            "accepted",
+            queue_id=self._queue_id,
+            session=self._peer.session_id,
+            ip=self._peer.ip,
+            login=self._peer.login,
+            reverse_path=str(acceptance.reverse_path),
+            recipients=len(self._resolutions),
+            mailboxes=len(acceptance.mailboxes),
+            queued=len(acceptance.queued),
+            size=acceptance.content.size,
+        )
+        self._context.checks.accepted(self._queue_id, self._peer, self.envelope)
+
+    def _refused(self, refusal: Reply) -> Reply:
+        _log.info(
+            "refused",
+            queue_id=self._queue_id,
+            session=self._peer.session_id,
+            ip=self._peer.ip,
+            command="content",
+            reply=str(refusal),
+            reverse_path=str(self.envelope.reverse_path),
+        )
+        return refusal
+
+
+def _refuse_mail(context: Context, peer: Peer, reverse_path: Address) -> Reply | None:
+    """Our own rules for MAIL: logins on submission, no sending as somebody else, room on the disk."""
+    if peer.service in SUBMISSION and not peer.login and not peer.relay:
+        return reply.NEED_AUTH
+    if peer.login and not context.router.may_send_as(peer.login, reverse_path):
+        return reply.NOT_YOUR_ADDRESS
+    if not context.store.has_room(int(context.settings.limits.message_size * ROOM_FACTOR)):
+        return reply.STORAGE_FULL
+    return None

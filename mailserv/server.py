@@ -1,0 +1,313 @@
+"""The composition root: builds every room, starts them in order, reloads, stops in the opposite order."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import resource
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+
+from mailserv import metrics
+from mailserv.accept.context import Context
+from mailserv.accept.session import SmtpSession
+from mailserv.bounce.policy import Bouncer
+from mailserv.clock import Clock, SystemClock
+from mailserv.config import diff, parse_listen_address
+from mailserv.deliver.tls_policy import HopPolicy, hop_policies
+from mailserv.deliver.transports import SmtpTransport, Transports
+from mailserv.errors import ConfigError
+from mailserv.filter.checks import Checks
+from mailserv.filter.limits import ConnectionRate, LoginThrottle
+from mailserv.filter.logins import Logins
+from mailserv.hooks.host import Plugins, load_plugins
+from mailserv.logging import get_logger
+from mailserv.mail import reply
+from mailserv.mail.peer import Peer
+from mailserv.mail.queue_id import QueueIds
+from mailserv.mail.reply import Reply
+from mailserv.net.connection import Connection
+from mailserv.net.gate import Gate, GateLimits, Place
+from mailserv.net.listener import Listener, Serve
+from mailserv.net.threads import SessionThreads
+from mailserv.net.tls import Certificates
+from mailserv.pop3.context import OpenMaildrops, Pop3Context
+from mailserv.pop3.session import Pop3Session, refusal
+from mailserv.protocol.extensions import ExtensionTable
+from mailserv.queue.dispatcher import Dispatcher
+from mailserv.resolver import Resolver
+from mailserv.route.domains import parse_route
+from mailserv.route.router import Router
+from mailserv.settings import Listen, Settings
+from mailserv.store.interface import Store
+from mailserv.store.sqlite import open_store
+
+_log = get_logger("server")
+POP3_SERVICES = frozenset({"pop3", "pop3s"})
+MECHANISMS = ("PLAIN", "LOGIN")
+THREAD_STACK = 1024 * 1024  # octets of address space for each thread: thousands of sessions must fit
+SPARE_FILES = 128  # file descriptors besides one for each session: database, spool, deliveries
+STOP_WORKERS = 5.0  # seconds that deliveries have at least, however long the sessions took to drain
+
+
+class Server:
+    """The whole server. `start`, `reload` and `stop` belong to one thread, the one that made it.
+
+    `clock`, `resolver` and `rng` are for tests; the server reads time, names and chance from nowhere else (invariant 9).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        resolver: Resolver | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.settings = settings
+        self._clock = clock or SystemClock()
+        self._resolver = resolver or Resolver(settings.dns.nameservers, timeout=settings.dns.timeout)
+        self._rng = rng or random.SystemRandom()
+        self._started = ExitStack()
+        self._listeners: list[Listener] = []
+        self.listening: list[tuple[str, str, int]] = []
+        """(service, host, port) of every bound address, in the order of the settings."""
+
+    def start(self) -> None:
+        """Open the store, bind every address, deliver what waits, accept. Raises ConfigError or StoreError with all undone."""
+        threading.stack_size(THREAD_STACK)
+        _raise_file_limit(self.settings)
+        with ExitStack() as undo:
+            self._build(undo)
+            for listener in self._listeners:
+                listener.start()
+            self._started = undo.pop_all()
+
+    def reload(self, settings: Settings) -> list[str]:
+        """Use new settings for new sessions; the names of those that wait for a restart. Raises ConfigError, old ones kept."""
+        waiting = diff(self.settings, settings).restart
+        kept = {name: getattr(self.settings, name) for name in ("hostname", "data_dir", "listen", "plugins", "plugin")}
+        merged = _with(settings, kept)
+        policies = _hop_policies(merged)
+        contexts = self._contexts(merged, _certificates(merged))
+        self.settings = merged
+        self._smtp, self._pop3 = contexts
+        self._set_limits(merged)
+        self._transport.reload(policies)
+        self._dispatcher.reload(merged.queue)
+        return list(waiting)
+
+    def stop(self) -> None:
+        """Accept no more; running transactions finish, idle sessions hear 421, deliveries end; close the store. Idempotent."""
+        self._started.close()
+
+    # ------------------------------------------------------------------ building
+
+    def _build(self, undo: ExitStack) -> None:
+        settings, clock = self.settings, self._clock
+        self.store: Store = open_store(settings.data_dir, clock)
+        undo.callback(self.store.close)
+        plugins = self._load_plugins()
+        self._plugins = plugins
+        self._extensions = ExtensionTable(plugins.extensions)
+        self._checks = Checks(plugins.runner)
+        self._queue_ids = QueueIds(self._rng)
+        self._maildrops = OpenMaildrops()
+        self._smtp_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._smtp_rate.allows(ip))
+        self._pop3_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._pop3_rate.allows(ip))
+        self._set_limits(settings)
+        self._smtp, self._pop3 = self._contexts(settings, _certificates(settings))
+        self._threads = SessionThreads("session")
+        self._listen(undo)
+        self._make_queue(plugins)
+        undo.callback(self._stop_queue)
+        self._dispatcher.start()
+        undo.callback(self._drain)
+
+    def _load_plugins(self) -> Plugins:
+        chosen = self.settings.plugins
+        return load_plugins(
+            chosen.enabled,
+            chosen.disabled,
+            chosen.path,
+            self.settings.plugin,
+            hostname=self.settings.hostname,
+            clock=self._clock,
+        )
+
+    def _contexts(self, settings: Settings, certificates: Certificates | None) -> tuple[Context, Pop3Context]:
+        """What sessions work with; made anew by a reload."""
+        limits = settings.limits
+        throttle = LoginThrottle(limits.failed_logins_per_minute, limits.failed_logins_per_day, self._clock)
+        logins = Logins(self.store, throttle)
+        router = Router.from_settings(
+            settings, self.store.has_account, first_account=self._first_account, local_ips=_own_ips(settings)
+        )
+        smtp = Context(
+            settings=settings,
+            clock=self._clock,
+            store=self.store,
+            router=router,
+            checks=self._checks,
+            extensions=self._extensions,
+            queue_ids=self._queue_ids,
+            logins=logins,
+            certificates=certificates,
+            mechanisms=MECHANISMS,
+            is_stressed=lambda: self._smtp_gate.is_stressed,
+            allows_plaintext=_plaintext_rule(settings),
+        )
+        pop3 = Pop3Context(
+            settings, self._clock, self.store, logins, self._maildrops, certificates, smtp.allows_plaintext
+        )
+        return smtp, pop3
+
+    def _set_limits(self, settings: Settings) -> None:
+        limits = settings.limits
+        self._smtp_gate.limits = GateLimits(limits.sessions, limits.sessions_per_ip)
+        self._pop3_gate.limits = GateLimits(limits.pop3_sessions, limits.sessions_per_ip)
+        self._smtp_rate = ConnectionRate(limits.connections_per_minute, self._clock)
+        self._pop3_rate = ConnectionRate(limits.connections_per_minute, self._clock)
+
+    def _make_queue(self, plugins: Plugins) -> None:
+        settings = self.settings
+        bouncer = Bouncer(
+            hostname=settings.hostname,
+            resolve=lambda address: self._smtp.router.resolve(address),
+            queue_ids=self._queue_ids,
+        )
+        self._transport = SmtpTransport(
+            settings.hostname,
+            self._resolver,
+            self._clock,
+            self._rng,
+            policies=_hop_policies(settings),
+            listening=[(host, port) for service, host, port in self.listening if service == "smtp"],
+        )
+        self._dispatcher = Dispatcher(
+            self.store,
+            Transports(self._transport, plugins.transports.items()).by_name,
+            bouncer,
+            clock=self._clock,
+            settings=settings.queue,
+            node=settings.hostname,
+            rng=self._rng,
+        )
+
+    # ------------------------------------------------------------------ listening
+
+    def _listen(self, undo: ExitStack) -> None:
+        """Bind everything before anything is accepted, so that a port in use stops the start."""
+        for listen in self.settings.listen:
+            host, port = parse_listen_address(listen.address)
+            if listen.service == "metrics":
+                handle = metrics.serve_metrics(host, port)
+                undo.callback(handle.close)
+                self.listening.append((listen.service, host, handle.port))
+                continue
+            listener = self._listener(listen, host, port)
+            undo.callback(listener.server_close)
+            self._listeners.append(listener)
+            self.listening.append((listen.service, *listener.bound))
+
+    def _listener(self, listen: Listen, host: str, port: int) -> Listener:
+        is_pop3 = listen.service in POP3_SERVICES
+        return Listener(
+            listen.service,
+            (host, port),
+            serve=self._serve_pop3(listen.service) if is_pop3 else self._serve_smtp(listen.service),
+            refuse=refusal if is_pop3 else Reply.encode,
+            gate=self._pop3_gate if is_pop3 else self._smtp_gate,
+            threads=self._threads,
+            clock=self._clock,
+        )
+
+    def _serve_smtp(self, service: str) -> Serve:
+        def serve(connection: Connection, address: tuple[str, int], place: Place) -> None:
+            SmtpSession(self._smtp, connection, self._peer(service, address), place).run()
+
+        return serve
+
+    def _serve_pop3(self, service: str) -> Serve:
+        def serve(connection: Connection, address: tuple[str, int], place: Place) -> None:
+            Pop3Session(self._pop3, connection, self._peer(service, address), place).run()
+
+        return serve
+
+    def _peer(self, service: str, address: tuple[str, int]) -> Peer:
+        peer = Peer(address[0], address[1], service, f"{self._rng.getrandbits(48):012x}")
+        networks = self.settings.relay.networks
+        if networks and any(ipaddress.ip_address(peer.ip) in network for network in networks):
+            return replace(peer, relay=True)
+        return peer
+
+    # ------------------------------------------------------------------ stopping
+
+    def _drain(self) -> None:
+        for listener in self._listeners:
+            listener.stop()
+        for gate in (self._smtp_gate, self._pop3_gate):
+            gate.drain(reply.SHUTTING_DOWN)
+        self._stop_at = self._clock.monotonic() + self.settings.limits.drain
+        if not self._threads.close(self.settings.limits.drain):
+            _log.warning("drain_timeout", seconds=self.settings.limits.drain)
+            for gate in (self._smtp_gate, self._pop3_gate):
+                gate.abort()
+            self._threads.close(STOP_WORKERS)
+
+    def _stop_queue(self) -> None:
+        now = self._clock.monotonic()
+        self._dispatcher.stop(max(getattr(self, "_stop_at", now), now + STOP_WORKERS))
+
+    def _first_account(self, domain: str) -> str | None:
+        addresses = sorted(account.address for account in self.store.accounts())
+        return next((address for address in addresses if not domain or address.endswith(f"@{domain}")), None)
+
+
+def _certificates(settings: Settings) -> Certificates | None:
+    if settings.tls.certificate is None or settings.tls.key is None:
+        return None
+    try:
+        return Certificates(settings.tls.certificate, settings.tls.key)
+    except OSError as error:
+        raise ConfigError([f"tls.certificate: {settings.tls.certificate}: cannot be used: {error}"]) from error
+
+
+def _hop_policies(settings: Settings) -> dict[str, HopPolicy]:
+    return hop_policies(
+        (parse_route(entry.to), entry) for entry in settings.routes.values() if not isinstance(entry, str)
+    )
+
+
+def _plaintext_rule(settings: Settings) -> Callable[[str], bool]:
+    """`[tls] plaintext_auth`: may a login come from this address without TLS?"""
+    match settings.tls.plaintext_auth:
+        case "always":
+            return lambda _: True
+        case "never":
+            return lambda _: False
+        case "loopback":
+            return lambda ip: ipaddress.ip_address(ip).is_loopback
+
+
+def _own_ips(settings: Settings) -> list[str]:
+    hosts = [parse_listen_address(listen.address)[0] for listen in settings.listen if listen.service == "smtp"]
+    return [host for host in hosts if host not in {"0.0.0.0", "::", "localhost"}]
+
+
+def _with(settings: Settings, kept: dict[str, object]) -> Settings:
+    fields = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    return Settings(**{**fields, **kept})
+
+
+def _raise_file_limit(settings: Settings) -> None:
+    """As many file descriptors as the sessions may need, or a warning that says what to change (design §10.7)."""
+    wanted = settings.limits.sessions + settings.limits.pop3_sessions + settings.queue.workers * 2 + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        if most < wanted:
+            _log.warning("few_file_descriptors", limit=most, wanted=wanted, hint="raise LimitNOFILE of the service")
