@@ -23,7 +23,7 @@ EMPTY = """
     RETURNING message_id"""
 FINISH = "DELETE FROM account WHERE id = ?"
 
-BATCH = 100  # messages in one transaction
+BATCH = 50  # messages in one transaction: even if each frees 256 KiB of pages it stays under 100 ms
 
 
 class Known:

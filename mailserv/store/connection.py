@@ -12,7 +12,10 @@ from pathlib import Path
 from mailserv.errors import StorageFull, StoreError, StoreUnavailable
 from mailserv.store.disk import Disk, create_private, store_error, sync_directory
 
-BUSY_TIMEOUT = 5.0  # seconds that a write waits for another process's transaction; each of ours takes milliseconds
+# Seconds that a write waits for another process's transaction. A command rests after each of its own (`beside.py`), so the
+# server waits for milliseconds; a busy server does not rest, so a command needs patience.
+BUSY_TIMEOUT = 5.0
+COMMAND_BUSY_TIMEOUT = 30.0
 PAGE_SIZE = 4096  # octets
 _CHECKPOINT = 1000  # pages of WAL (4 MB) that start a checkpoint: more is no faster, and stalls writers for longer
 _WAL_KEPT = 64 * 1024 * 1024  # octets that the WAL file may keep after a checkpoint
@@ -65,9 +68,9 @@ def create_database(path: Path, disk: Disk) -> None:
         raise store_error(path, error) from error
 
 
-def open_writer(path: Path, disk: Disk) -> sqlite3.Connection:
+def open_writer(path: Path, disk: Disk, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
     """The connection that writes. Not made for the thread that opens it. Raises sqlite3.Error."""
-    connection = _open(path, disk)
+    connection = _open(path, disk, timeout)
     try:
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         connection.execute("PRAGMA journal_mode = WAL")
@@ -84,7 +87,7 @@ def open_writer(path: Path, disk: Disk) -> sqlite3.Connection:
 
 def open_reader(path: Path, disk: Disk) -> sqlite3.Connection:
     """A connection that only reads. Raises sqlite3.Error."""
-    connection = _open(path, disk)
+    connection = _open(path, disk, BUSY_TIMEOUT)
     try:
         connection.execute("PRAGMA query_only = ON")
         connection.execute(f"PRAGMA cache_size = -{_READER_CACHE}")
@@ -94,12 +97,12 @@ def open_reader(path: Path, disk: Disk) -> sqlite3.Connection:
     return connection
 
 
-def _open(path: Path, disk: Disk) -> sqlite3.Connection:
+def _open(path: Path, disk: Disk, timeout: float) -> sqlite3.Connection:
     # mode=rw: a database that vanished is an error, never silently a new, empty one.
     return disk.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
-        timeout=BUSY_TIMEOUT,
+        timeout=timeout,
         isolation_level=None,
         check_same_thread=False,
     )

@@ -19,11 +19,20 @@ from mailserv.mail.trace import TraceEntry
 from mailserv.store import accounts, deliveries, lock, maildrop, queue_admin, queue_rows, references
 from mailserv.store import trace as traces
 from mailserv.store.acceptance import insert, prepare
-from mailserv.store.connection import Readers, as_store_error, create_database, open_reader, open_writer
+from mailserv.store.beside import Beside
+from mailserv.store.connection import (
+    BUSY_TIMEOUT,
+    COMMAND_BUSY_TIMEOUT,
+    Readers,
+    as_store_error,
+    create_database,
+    open_reader,
+    open_writer,
+)
 from mailserv.store.content import Damaged
 from mailserv.store.disk import DISK, Disk, make_private_directory, store_error
 from mailserv.store.interface import Account, MaildropMessage, QueueEntry, Settlement, Store
-from mailserv.store.nudge import Listener, nudge
+from mailserv.store.nudge import Listener
 from mailserv.store.room import Room
 from mailserv.store.schema import migrate
 from mailserv.store.spool import ContentWriter, Spool
@@ -56,7 +65,8 @@ def open_store(data_dir: Path, clock: Clock, *, exclusive: bool = True, disk: Di
         undo.callback(spool.close)
         readers = Readers(path, lambda: open_reader(path, disk))
         undo.callback(readers.close)
-        store = SqliteStore(path, clock, disk, spool, readers, nudge_at=None if exclusive else data_dir / "nudge")
+        beside = None if exclusive else Beside(data_dir / "nudge", clock)
+        store = SqliteStore(path, clock, disk, spool, readers, beside)
         undo.callback(store.writer.close)
         store.refresh()
         if exclusive:
@@ -90,27 +100,34 @@ class SqliteStore:
     """See `interface.Store`."""
 
     def __init__(
-        self, path: Path, clock: Clock, disk: Disk, spool: Spool, readers: Readers, nudge_at: Path | None
+        self, path: Path, clock: Clock, disk: Disk, spool: Spool, readers: Readers, beside: Beside | None
     ) -> None:
-        """Starts the writer. `nudge_at`: the FIFO of the server to tell after each commit. Raises StoreError."""
+        """Starts the writer. `beside`: for a command that may run beside the server. Raises StoreError."""
         self._path = path
         self._clock = clock
         self._spool = spool
         self._readers = readers
-        self._nudge_at = nudge_at
         self._room = Room(path.parent, clock, disk)
         self._known = accounts.Known(readers)
         self._lock = threading.Lock()
         self._callbacks: tuple[Callable[[frozenset[Route]], None], ...] = ()
         self.closing = ExitStack()
+        self._beside = beside
+        timeout = BUSY_TIMEOUT if beside is None else COMMAND_BUSY_TIMEOUT
         try:
-            self.writer = Writer(path, lambda: open_writer(path, disk), committed=self._committed, remove=spool.remove)
+            self.writer = Writer(
+                path,
+                lambda: open_writer(path, disk, timeout),
+                committed=self._committed,
+                remove=spool.remove,
+                rest=beside.rest if beside is not None else None,
+            )
         except sqlite3.Error as error:
             raise as_store_error(path, error) from error
 
     def _committed(self, queued: frozenset[Route]) -> None:
-        if self._nudge_at is not None:
-            nudge(self._nudge_at)
+        if self._beside is not None:
+            self._beside.tell()
         if queued:
             for callback in self._callbacks:
                 callback(queued)

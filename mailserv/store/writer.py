@@ -72,13 +72,16 @@ class Writer:
         *,
         committed: Callable[[frozenset[Route]], None],
         remove: Callable[[Sequence[str]], None],
+        rest: Callable[[], None] | None = None,
     ) -> None:
-        """`committed(destinations)` is called on the writer's thread after each commit that wrote something asked for;
-        `remove(files)` by whoever handed the action over. Raises sqlite3.Error when the database does not open."""
+        """`committed(destinations)` is called on the writer's thread after each commit, before those who wait are woken,
+        `rest()` after that; `remove(files)` by whoever handed the action over. Raises sqlite3.Error when the database
+        does not open."""
         self._path = path
         self._connect = connect
         self._committed = committed
         self._remove = remove
+        self._rest = rest
         self._connection: sqlite3.Connection | None = connect()
         self._tasks: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # nothing is handed over after the None that ends the thread
@@ -166,6 +169,8 @@ class Writer:
             self._tell(group)
             for task in group:
                 self._finish(task, None)
+            if self._rest is not None:
+                self._rest()
         elif len(group) == 1:
             self._finish(group[0], error)
         else:

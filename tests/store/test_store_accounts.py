@@ -74,7 +74,7 @@ def test_a_removal_that_a_crash_cut_short_counts_at_once_and_is_finished_at_the_
     assert store.maildrop(ALICE) == []
     with pytest.raises(StoreError, match=ALICE):
         store.accept(to_mailbox("Q999"))
-    assert count(data_dir, "mailbox") == 50
+    assert count(data_dir, "mailbox") == 100
     store.close()
     store = open_store(data_dir, clock)
     assert count(data_dir, "mailbox") == count(data_dir, "account") == count(data_dir, "message") == 0

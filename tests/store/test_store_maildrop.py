@@ -86,7 +86,7 @@ def test_content_left_by_a_crash_in_a_big_deletion_goes_at_the_next_start(data_d
         store.delete(store.maildrop(ALICE))
     failing.heal()
     assert store.maildrop(ALICE) == []
-    assert count(data_dir, "message") == 150
+    assert count(data_dir, "message") == 200
     store.close()
     store = open_store(data_dir, clock)
     assert count(data_dir, "message") == count(data_dir, "doomed") == 0

@@ -15,6 +15,7 @@ from store_kit import ALICE, LARGE, Failing, behind, spooled, to_mailbox, to_que
 from mailserv.errors import StoreError, StoreUnavailable
 from mailserv.mail.message import BytesContent
 from mailserv.store.interface import Store
+from mailserv.store.lock import alone_in
 from mailserv.store.schema import migrate
 from mailserv.store.sqlite import DATABASE, open_store
 from mailserv.testing.clock import FakeClock
@@ -209,3 +210,15 @@ def test_a_lock_goes_with_the_process_that_held_it(data_dir: Path, clock: FakeCl
         holder.kill()
         holder.wait(10)
     open_store(data_dir, clock).close()
+
+
+def test_a_lock_file_that_cannot_be_written_is_told(data_dir: Path, clock: FakeClock) -> None:
+    data_dir.mkdir()
+    (data_dir / "lock").symlink_to("/dev/full")  # takes the lock, but not a word
+    with pytest.raises(StoreError, match="lock"):
+        open_store(data_dir, clock)
+
+
+def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="nowhere"), alone_in(tmp_path / "nowhere"):
+        raise AssertionError("not reached")

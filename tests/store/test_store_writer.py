@@ -244,3 +244,17 @@ def test_every_error_of_sqlite_has_its_kind_and_names_the_file(code: int, kind: 
     assert type(error) is kind
     assert "/data/mailserv.db" in str(error)
     assert type(as_store_error(Path("/x"), sqlite3.ProgrammingError("closed"))) is StoreUnavailable
+
+
+def test_a_commit_is_synced_before_it_returns_invariant_1(bench: Bench) -> None:
+    def pragmas(work: Work) -> list[object]:
+        return [
+            work.connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+
+    assert bench.writer.run(pragmas) == ["wal", 2, 1]  # 2: FULL
+    bench.failing.fail("INSERT")
+    with pytest.raises(StoreUnavailable):
+        bench.writer.run(insert(1))
+    assert bench.writer.run(pragmas) == ["wal", 2, 1]  # a connection made anew too
