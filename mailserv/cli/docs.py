@@ -70,17 +70,18 @@ def commands_page() -> str:
         "",
         "Exit codes: 0 done; 1 refused or failed, with the reason on standard error; 2 wrong usage.",
     ]
-    for path, command in _walk(cli, ("mailserv",)):
-        context = click.Context(command, info_name=" ".join(path), max_content_width=100, terminal_width=100)
-        lines += ["", f"## {' '.join(path)}", "", "```", command.get_help(context), "```"]
+    for context in _walk(click.Context(cli, info_name="mailserv", terminal_width=100, **cli.context_settings)):
+        lines += ["", f"## {context.command_path}", "", "```", context.get_help(), "```"]
     return "\n".join(lines) + "\n"
 
 
-def _walk(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    yield path, command
+def _walk(context: click.Context) -> Iterator[click.Context]:
+    """The context of every command, as a real call makes it: each takes over what its parent says."""
+    yield context
+    command = context.command
     if isinstance(command, click.Group):
         for name, inner in sorted(command.commands.items()):
-            yield from _walk(inner, (*path, name))
+            yield from _walk(click.Context(inner, info_name=name, parent=context))
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -9,6 +9,8 @@ import click
 from mailserv import __version__
 from mailserv.cli.check import check
 from mailserv.cli.queue import queue
+from mailserv.cli.serve import serve
+from mailserv.cli.try_it import try_it
 from mailserv.cli.users import user
 from mailserv.errors import ConfigError, MailservError
 
@@ -30,6 +32,10 @@ def cli() -> None:
 
 cli.add_command(check)
 cli.add_command(queue)
+cli.add_command(serve)
+cli.add_command(try_it)
+cli.add_command(serve)
+cli.add_command(try_it)
 cli.add_command(user)
 
 

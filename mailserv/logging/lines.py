@@ -55,7 +55,7 @@ def as_json(line: Line) -> str:
 def short(line: Line) -> str:
     """`10:15:02  event  queue_id  key=value …` for a person who watches; local time."""
     fields = _ordered(line)
-    for key in ("ts", "level", "event", "logger"):
+    for key in ("ts", "level", "event", "logger", "session"):
         fields.pop(key, None)
     queue_id = fields.pop("queue_id", "")
     rest = " ".join(f"{key}={_logfmt_value(value)}" for key, value in fields.items())
@@ -69,7 +69,7 @@ RENDERERS: dict[str, Renderer] = {"logfmt": logfmt, "json": as_json, "short": sh
 
 
 def _ordered(line: Line) -> dict[str, Value]:
-    """Every field in its order, cleaned. None is no value and is left out."""
+    """Every field in its order, cleaned. None and "" are no value and left out."""
     out: dict[str, Value] = {
         "ts": timestamp(line.at),
         "level": line.level,
@@ -79,7 +79,7 @@ def _ordered(line: Line) -> dict[str, Value]:
     if line.fields.get("queue_id"):
         out["queue_id"] = _clean(line.fields["queue_id"])
     for key, value in line.fields.items():
-        if value is None or key == "queue_id":
+        if value is None or (type(value) is str and not value) or key == "queue_id":
             continue
         name = _key(key) if key not in out else f"{key}_"
         if name.endswith("traceback"):

@@ -40,7 +40,6 @@ class Colour(Enum):
     ("value", "shown"),
     [
         ("plain", "plain"),
-        ("", '""'),
         ("two words", '"two words"'),
         ('say "hi"', '"say \\"hi\\""'),
         ("back\\slash", '"back\\\\slash"'),
@@ -67,7 +66,10 @@ def test_a_value_is_written_so_that_it_cannot_break_the_line(value: object, show
 
 
 def test_a_field_without_a_value_is_left_out() -> None:
-    assert "tls" not in logfmt(line(tls=None))
+    text = logfmt(line(tls=None, login="", errors=0))
+    assert "tls" not in text
+    assert "login" not in text
+    assert "errors=0" in text
 
 
 def test_a_long_value_is_cut() -> None:
@@ -126,7 +128,7 @@ def test_a_field_named_like_a_fixed_one_does_not_replace_it() -> None:
 
 
 def test_the_short_form_is_for_people() -> None:
-    text = short(line(queue_id="01ABC", recipient="bob@example.test"))
+    text = short(line(queue_id="01ABC", recipient="bob@example.test", session="c0ffee"))
     assert text.endswith("mail_accepted           01ABC  recipient=bob@example.test")
     assert "warning: slow" in short(Line(0.0, "warning", "x", "slow", {}))
 

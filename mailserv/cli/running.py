@@ -1,0 +1,90 @@
+"""A running server and the signals that steer it: SIGHUP reloads, SIGTERM and SIGINT drain, a second one ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from mailserv import logging
+from mailserv.cli.sd_notify import notify
+from mailserv.server import Server
+
+_STOP = (signal.SIGTERM, signal.SIGINT)
+
+log = logging.get_logger("cli.serve")
+
+
+class Signals:
+    """The process's signals, one after the other, for the main thread; between them it sleeps in the kernel."""
+
+    def __init__(self) -> None:
+        self._ending = False
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)  # set_wakeup_fd wants it so
+
+    def wait(self) -> signal.Signals:
+        """The next signal. After SIGTERM or SIGINT, another one of them ends the process at once with exit code 1."""
+        received = signal.Signals(os.read(self._reader, 1)[0])
+        self._ending = self._ending or received in _STOP
+        return received
+
+    def close(self) -> None:
+        os.close(self._reader)
+        os.close(self._writer)
+
+    @property
+    def writer(self) -> int:
+        """Where the interpreter writes the number of each signal that comes."""
+        return self._writer
+
+    def handle(self, number: int, _: FrameType | None) -> None:
+        """Runs on the main thread between two of its instructions, also while it waits for the drain to end."""
+        if self._ending and number in _STOP:
+            logging.flush()
+            os._exit(1)
+
+
+@contextmanager
+def signals() -> Iterator[Signals]:
+    """Take the signals over; give them back at the end. Main thread only."""
+    taken = Signals()
+    numbers = (*_STOP, signal.SIGHUP)
+    wakeup = signal.set_wakeup_fd(taken.writer)
+    before = {number: signal.signal(number, taken.handle) for number in numbers}
+    try:
+        yield taken
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        taken.close()
+
+
+def run(server: Server, taken: Signals, reload: Callable[[], None]) -> None:
+    """Start the server, say `ready`, and steer it until it is told to end; then drain. Raises what `start` raises."""
+    server.start()
+    try:
+        logging.flush()
+        print(f"ready {bound(server)}", file=sys.stderr, flush=True)
+        notify("READY=1")
+        while (received := taken.wait()) not in _STOP:
+            reload()
+        notify("STOPPING=1")
+        log.info("stopping", signal=received.name)
+    finally:
+        server.stop()
+    log.info("stopped")
+
+
+def bound(server: Server) -> str:
+    """`smtp=0.0.0.0:25 pop3=[::]:110`: every service with the address it is really bound to."""
+    return " ".join(f"{service}={shown(host, port)}" for service, host, port in server.listening)
+
+
+def shown(host: str, port: int) -> str:
+    """An address as [[listen]] writes it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,148 @@
+"""`mailserv serve`: ready, reload, drain."""
+
+from __future__ import annotations
+
+import signal
+import smtplib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import Process, port_of, running
+
+READY = r"\bready\b.*smtp=127\.0\.0\.1:\d+ .*pop3=127\.0\.0\.1:\d+"
+CONFIG = """hostname = "mail.example.org"
+data_dir = "data"
+local_domains = ["example.org"]
+postmaster = "alice@example.org"
+
+[[listen]]
+service = "smtp"
+address = "127.0.0.1:0"
+
+[[listen]]
+service = "pop3"
+address = "127.0.0.1:0"
+
+[[listen]]
+service = "metrics"
+address = "127.0.0.1:0"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "mailserv.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def server(tmp_path: Path, config: Path) -> Iterator[Process]:
+    with running("serve", "--config", str(config), cwd=tmp_path) as process:
+        yield process
+
+
+def test_ready_tells_every_bound_address(server: Process) -> None:
+    ready = server.until(READY)
+    assert "metrics=127.0.0.1:" in ready.string
+    with smtplib.SMTP("127.0.0.1", port_of(ready, "smtp"), timeout=10) as client:
+        assert client.noop()[0] == 250
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(server: Process, number: signal.Signals) -> None:
+    ready = server.until(READY)
+    server.signal(number)
+    code, out, err = server.end()
+    assert (code, out) == (0, "")
+    assert f"event=stopping logger=cli.serve signal={number.name}" in err
+    assert "event=stopped" in err
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port_of(ready, "smtp")), timeout=5)
+
+
+def test_a_second_signal_ends_it_at_once(server: Process, config: Path) -> None:
+    ready = server.until(READY)
+    with smtplib.SMTP("127.0.0.1", port_of(ready, "smtp"), timeout=20) as client:
+        client.ehlo()
+        client.mail("stranger@example.net")
+        client.rcpt("postmaster@example.org")
+        client.putcmd("DATA")
+        if client.getreply()[0] == 354:  # a transaction that runs is waited for
+            server.signal(signal.SIGTERM)
+            server.until("event=stopping")
+            server.signal(signal.SIGTERM)
+            code, _, err = server.end()
+            assert code == 1
+            assert "event=stopped" not in err
+        client.close()
+
+
+def test_sighup_applies_what_can_be_and_tells_what_cannot(server: Process, config: Path) -> None:
+    server.until(READY)
+    config.write_text(CONFIG.replace('"data"', '"elsewhere"') + "[limits]\nrecipients = 123\n")
+    server.signal(signal.SIGHUP)
+    assert server.until("event=restart_needed").string.rstrip().endswith("setting=data_dir")
+    assert "limits.recipients" in server.until("event=reloaded").string
+    assert server.stop()[0] == 0
+
+
+def test_sighup_with_a_mistake_leaves_the_old_settings_running(server: Process, config: Path) -> None:
+    ready = server.until(READY)
+    config.write_text('hostnam = "x"\n')
+    server.signal(signal.SIGHUP)
+    assert 'did you mean \\"hostname\\"?' in server.until("event=config_problem").string
+    server.until("event=reload_failed")
+    with smtplib.SMTP("127.0.0.1", port_of(ready, "smtp"), timeout=10) as client:
+        assert client.noop()[0] == 250
+    assert server.stop()[0] == 0
+
+
+def test_nothing_wrong_starts(tmp_path: Path) -> None:
+    with running("serve", "--config", str(tmp_path / "none.toml"), cwd=tmp_path) as process:
+        code, _, err = process.end()
+    assert code == 1
+    assert err == f"{tmp_path}/none.toml: cannot be read: No such file or directory\n"
+
+
+def test_an_address_in_use_is_one_line(tmp_path: Path, config: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        config.write_text(CONFIG.replace("127.0.0.1:0", address, 1))
+        with running("serve", "--config", str(config), cwd=tmp_path) as process:
+            code, _, err = process.end()
+    assert code == 1
+    assert "Traceback" not in err
+    assert address in err.splitlines()[-1]
+
+
+def test_a_second_server_on_the_same_data_dir_is_told_apart(tmp_path: Path, config: Path, server: Process) -> None:
+    server.until(READY)
+    with running("serve", "--config", str(config), cwd=tmp_path) as second:
+        code, _, err = second.end()
+    assert code == 1
+    assert "Traceback" not in err
+    assert str(tmp_path / "data") in err
+
+
+def test_warnings_of_the_settings_are_logged(tmp_path: Path, config: Path) -> None:
+    config.write_text(CONFIG.replace("mail.example.org", "mail") + '[log]\nformat = "json"\n')
+    with running("serve", "--config", str(config), cwd=tmp_path) as process:
+        assert '"event":"config_warning"' in process.until("config_warning").string
+        process.until(READY)
+
+
+def test_systemd_is_told_each_step(tmp_path: Path, config: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(tmp_path / "notify"))
+        supervisor.settimeout(20)
+        with running("serve", "--config", str(config), cwd=tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify")) as process:
+            assert supervisor.recv(200) == b"READY=1"
+            process.signal(signal.SIGHUP)
+            assert supervisor.recv(200).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert supervisor.recv(200) == b"READY=1"
+            process.signal(signal.SIGTERM)
+            assert supervisor.recv(200) == b"STOPPING=1"
+            assert process.end()[0] == 0
