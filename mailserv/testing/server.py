@@ -124,17 +124,26 @@ class MailServer:
 
     def wait_for_mail(self, address: str, count: int = 1) -> list[bytes]:
         """Wait until the mailbox has so many messages."""
-        return self.log.wait(lambda: mail if len(mail := self.mailbox(address)) >= count else [])
+
+        def found() -> list[bytes]:
+            self._commit()
+            mail = self.mailbox(address)
+            return mail if len(mail) >= count else []
+
+        return self.log.wait(found)
 
     def wait_for_empty_queue(self) -> None:
         """Wait until every delivery is settled and committed."""
-        self.log.wait(self._is_queue_empty)
 
-    def _is_queue_empty(self) -> bool:
-        self.server.store.reclaim(
-            "nobody", 0.0
-        )  # behind all that was handed to the writer before, which is then committed
-        return not self.queue()
+        def is_empty() -> bool:
+            self._commit()
+            return not self.queue()
+
+        self.log.wait(is_empty)
+
+    def _commit(self) -> None:
+        """Return once all that was handed to the store's writer before is committed: a log line may be ahead of it."""
+        self.server.store.reclaim("nobody", 0.0)
 
 
 class _Log:
