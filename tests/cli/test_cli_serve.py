@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from serving import Process, port_of, running
 
+from mailserv.clock import SystemClock
+from mailserv.store.passwords import hash_password
+from mailserv.store.sqlite import open_store
+
 READY = r"\bready\b.*smtp=127\.0\.0\.1:\d+ .*pop3=127\.0\.0\.1:\d+"
 CONFIG = """hostname = "mail.example.org"
 data_dir = "data"
@@ -63,21 +67,23 @@ def test_a_signal_ends_it_in_order(server: Process, number: signal.Signals) -> N
         socket.create_connection(("127.0.0.1", port_of(ready, "smtp")), timeout=5)
 
 
-def test_a_second_signal_ends_it_at_once(server: Process, config: Path) -> None:
-    ready = server.until(READY)
-    with smtplib.SMTP("127.0.0.1", port_of(ready, "smtp"), timeout=20) as client:
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, config: Path) -> None:
+    store = open_store(tmp_path / "data", SystemClock(), exclusive=False)
+    store.add_account("alice@example.org", hash_password("wonderland"), 0.0)
+    store.close()
+    with running("serve", "--config", str(config), cwd=tmp_path) as server:
+        client = smtplib.SMTP("127.0.0.1", port_of(server.until(READY), "smtp"), timeout=20)
         client.ehlo()
         client.mail("stranger@example.net")
-        client.rcpt("postmaster@example.org")
-        client.putcmd("DATA")
-        if client.getreply()[0] == 354:  # a transaction that runs is waited for
-            server.signal(signal.SIGTERM)
-            server.until("event=stopping")
-            server.signal(signal.SIGTERM)
-            code, _, err = server.end()
-            assert code == 1
-            assert "event=stopped" not in err
+        client.rcpt("alice@example.org")
+        assert client.docmd("DATA")[0] == 354  # a transaction that runs is waited for
+        server.signal(signal.SIGTERM)
+        server.until("event=stopping")
+        server.signal(signal.SIGTERM)
+        code, _, err = server.end()
         client.close()
+    assert code == 1
+    assert "event=stopped" not in err
 
 
 def test_sighup_applies_what_can_be_and_tells_what_cannot(server: Process, config: Path) -> None:
