@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dns.resolver
 import pytest
 
 from mailserv.errors import ResolverError
@@ -61,6 +62,15 @@ def test_an_address_leads_back_to_its_name(resolver):
     assert resolver.ptr("192.0.2.1") == ("mx.example.net",)
     assert resolver.ptr("2001:db8::7") == ()
     assert resolver.ptr("not an address") == ()
+
+
+def test_an_answer_that_makes_no_sense_is_temporary_trouble():
+    class Confused(Resolver):
+        def _resolver(self):
+            raise dns.resolver.YXDOMAIN
+
+    with pytest.raises(ResolverError, match="YXDOMAIN"):
+        Confused().mx("example.net")
 
 
 def test_the_parts_of_a_txt_record_are_joined(resolver):

@@ -165,10 +165,10 @@ def describe(error: Exception, step: Step) -> Reply:
 
 def _words(error: Exception) -> str:
     match error:
-        case ssl.SSLCertVerificationError():
-            return printable(error.verify_message, 200)
+        case ssl.SSLCertVerificationError(verify_message=str(text)):
+            return printable(text, 200)
         case ssl.SSLError():
-            return printable((error.reason or "TLS error").lower().replace("_", " "), 200)
+            return printable((getattr(error, "reason", None) or "TLS error").lower().replace("_", " "), 200)
         case OSError() if error.errno:
             return os.strerror(error.errno)
         case _:

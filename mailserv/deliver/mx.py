@@ -16,6 +16,7 @@ from mailserv.resolver import MxHost, Resolver
 
 SMTP_PORT = 25
 MAX_TARGETS = 5  # addresses tried for one message; RFC 5321 §5.1 asks for at least two
+MAX_HOSTS = 20  # MX hosts looked up; a domain with hundreds of them must not keep a worker
 
 NULL_MX = Reply(556, "5.1.10", "The domain takes no mail: null MX (RFC 7505)")
 NO_SUCH_DOMAIN = Reply(550, "5.1.2", "There is no such domain in DNS")
@@ -76,7 +77,7 @@ def find_targets(
     hosts = [mx for mx in answer.hosts if mx.host != "."]
     if not hosts:
         return _find_implicit(next_hop, resolver, ourselves, port)
-    return _find_exchangers(hosts, resolver, ourselves, rng, port)
+    return _find_exchangers(hosts[:MAX_HOSTS], resolver, ourselves, rng, port)
 
 
 def _find_named(
@@ -136,19 +137,8 @@ def _find_exchangers(
         if len(targets) >= MAX_TARGETS:
             break
     if targets:
-        return _mixed(targets)[:MAX_TARGETS]
+        return list(dict.fromkeys(targets))[:MAX_TARGETS]
     return _trouble(trouble) if trouble else Failed(NO_MX_ADDRESS)
-
-
-def _mixed(targets: Sequence[Target]) -> list[Target]:
-    """In order, but when the first MAX_TARGETS are all of one family and the other exists, its first one comes last.
-
-    A host whose IPv6 is broken and that has many AAAA records must not use up every try.
-    """
-    head, tail = list(targets[:MAX_TARGETS]), targets[MAX_TARGETS:]
-    families = {":" in target.ip for target in head}
-    other = [target for target in tail if (":" in target.ip) not in families]
-    return [*head[:-1], other[0]] if len(families) == 1 and other else head
 
 
 def _addresses(host: str, resolver: Resolver) -> tuple[str, ...]:

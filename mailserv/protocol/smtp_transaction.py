@@ -23,7 +23,7 @@ _RCPT_PASSED_ON = {"NOTIFY": "DSN", "ORCPT": "DSN"}
 _ESMTP_VALUE = re.compile(r"[!-<>-~]+")  # RFC 5321 §4.1.2
 
 _EXPECTED = {
-    Step.RSET: {Severity.POSITIVE, Severity.TRANSIENT, Severity.PERMANENT},
+    Step.RSET: {Severity.POSITIVE},  # else nobody knows whose recipients the server has in mind
     Step.MAIL: {Severity.POSITIVE, Severity.TRANSIENT, Severity.PERMANENT},
     Step.RCPT: {Severity.POSITIVE, Severity.TRANSIENT, Severity.PERMANENT},
     Step.DATA: {Severity.INTERMEDIATE, Severity.TRANSIENT, Severity.PERMANENT},
@@ -34,7 +34,11 @@ _EXPECTED = {
 def mail_command(
     reverse_path: Address, parameters: Mapping[str, str], known: Capabilities, *, size: int, is_8bit: bool, utf8: bool
 ) -> bytes:
-    """MAIL with what the server has offered, and nothing else (RFC 5321 §2.2.1, RFC 1870, RFC 6152, RFC 6531)."""
+    """MAIL with what the server has offered, and nothing else (RFC 5321 §2.2.1, RFC 1870, RFC 6152, RFC 6531).
+
+    8-bit content goes as it is to a server without 8BITMIME, undeclared. RFC 6152 §3 asks for a conversion or a bounce;
+    but a conversion breaks signatures, a bounce helps nobody, and servers that are not 8-bit clean have died out.
+    """
     extra = ""
     if "SIZE" in known:
         extra += f" SIZE={size}"
@@ -141,6 +145,8 @@ class Transaction:
             self._to_send.clear()  # without pipelining nothing follows
 
     def _take_rcpt(self, reply: ServerReply, index: int) -> None:
+        # Even after a refused MAIL: the next message must never reach a recipient that was left over.
+        self.needs_reset = self.needs_reset or reply.severity is Severity.POSITIVE
         if self.replies[index] is not None:
             return  # MAIL was refused: what this RCPT is told is only a consequence
         if reply.severity is Severity.POSITIVE:

@@ -101,14 +101,23 @@ class ScriptedMX:
             self._script[beginning.upper()] = entry
             self._held += [e for e in (entry if isinstance(entry, list) else [entry]) if isinstance(e, Held)]
 
-    def wait_for_messages(self, count: int = 1) -> list[TakenMessage]:
+    def wait_for_messages(self, count: int = 1, *, timeout: float = WAIT_SECONDS) -> list[TakenMessage]:
         """Wait until `count` messages were accepted, and return all. Raises TimeoutError."""
-        self._wait(lambda: len(self._messages) >= count, f"{count} messages")
+        self._wait(lambda: len(self._messages) >= count, f"{count} messages", timeout)
         return self.messages
 
-    def wait_for_command(self, beginning: str) -> None:
-        """Wait until a command that begins so was received. Raises TimeoutError."""
-        self._wait(lambda: any(line.startswith(beginning) for line in self._commands), beginning)
+    def wait_for_command(self, beginning: str, *, timeout: float = WAIT_SECONDS) -> None:
+        """Wait until a command that begins so (case does not count) was received. Raises TimeoutError."""
+        start = beginning.upper()
+        self._wait(lambda: any(line.upper().startswith(start) for line in self._commands), beginning, timeout)
+
+    def hang_up(self) -> None:
+        """End every session that is open, as a server that restarts does; go on listening."""
+        with self._changed:
+            sessions = list(self._sessions)
+        for session, thread in sessions:
+            session.abort()
+            thread.join()
 
     def close(self) -> None:
         """Stop listening, end every session, wait for the threads. What is `Held` is let go. Idempotent."""
@@ -122,9 +131,7 @@ class ScriptedMX:
         self._listener.close()
         for answer in held:
             answer.release.set()
-        for session, thread in self._sessions:
-            session.abort()
-            thread.join()
+        self.hang_up()
 
     def __enter__(self) -> Self:
         return self
@@ -162,9 +169,9 @@ class ScriptedMX:
             record.append(entry)
             self._changed.notify_all()
 
-    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+    def _wait(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         with self._changed:
-            if not self._changed.wait_for(condition, WAIT_SECONDS):
+            if not self._changed.wait_for(condition, timeout):
                 raise TimeoutError(f"{what} did not come; commands so far: {self._commands}")
 
     def _accept(self) -> None:

@@ -140,7 +140,8 @@ class Session:
         content, self._buffer = self._buffer[:end], self._buffer[end + 3 :]
         content = (b"\r\n" + content).replace(b"\r\n.", b"\r\n")[2:]
         default = "250 2.0.0 Taken" if self._rcpts else "554 5.5.1 No valid recipients"
-        message = TakenMessage(self._mail, tuple(self._rcpts), content, self._helo, self._is_tls, self._login)
+        taken = TakenMessage(self._mail, tuple(self._rcpts), content, self._helo, self._is_tls, self._login)
+        message = taken if self._rcpts else None  # there was a 354 for nobody
         self._mail, self._rcpts = "", []
         # Noted before the answer is on its way, so that whoever has the answer sees the message too.
         self._say("DOT", default, taking=message)
