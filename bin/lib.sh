@@ -79,7 +79,7 @@ prepare() {
         "$python" -m venv --clear "$venv" >&2
     fi
     say "mailserv: installing into $venv (a minute, the first time)"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$here${1:+[$1]}" >&2
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 --editable "$here${1:+[$1]}" >&2
     printf '%s\n' "$want" >"$venv/.installed"
     printf '%s\n' "$want" >"$stamp"
 }
