@@ -11,10 +11,10 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pluggy
 
 from mailserv.clock import Clock
+from mailserv.config import read_section
 from mailserv.errors import ConfigError
 from mailserv.hooks import specs
 from mailserv.hooks.runner import Runner
@@ -83,7 +83,7 @@ def load_plugins(
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        problems.append(f"plugin {getattr(error.plugin, '__module__', '?')}: {error}")
+        problems.append(f"plugin {type(error.plugin).__module__}: {error}")
     if problems:
         raise ConfigError(problems)
     return _collect(manager, tuple(name for name, _ in instances))
@@ -149,14 +149,12 @@ def _make(load: Callable[[], Any], section: Mapping[str, Any], services: Service
         if not isinstance(plugin, type):
             raise ConfigError([f"plugin {name}: its entry point is no class"])
         struct = getattr(plugin, "Settings", None)
-        settings = msgspec.convert(dict(section), struct, strict=True) if struct else None
+        settings = read_section(struct, section, name) if struct else None
         if struct is None and section:
-            raise ConfigError([f"[plugin.{name}]: the plugin has no settings"])
+            raise ConfigError([f"plugin.{name}: the plugin has no settings"])
         return plugin(settings, services)
     except ConfigError:
         raise
-    except msgspec.ValidationError as error:
-        raise ConfigError([f"[plugin.{name}]: {error}"]) from error
     except Exception as error:
         services.log.exception("plugin_failed", stage="load")
         raise ConfigError([f"plugin {name}: cannot be loaded: {type(error).__name__}: {error}"]) from error
