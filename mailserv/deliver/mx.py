@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Collection, Iterable, Sequence
+import socket
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, zip_longest
 
@@ -38,22 +39,36 @@ class Target:
         return f"{self.host} [{self.ip}]:{self.port}"
 
 
+def is_this_machine(ip: str) -> bool:
+    """Whether the address is one of this machine's: the kernel would use it as its own source too. Sends nothing."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((ip, SMTP_PORT))
+            return bool(probe.getsockname()[0] == ip)
+    except OSError:
+        return False  # no way there, so it is not here
+
+
 @dataclass(frozen=True, slots=True)
 class Ourselves:
-    """By what we are known: our host name and the (ip, port) pairs we listen on; an ip of 0.0.0.0 or :: means loopback too.
+    """By what we are known: our host name and the (ip, port) pairs we listen on.
 
-    Who listens on a wildcard address should add the machine's own addresses.
+    An ip of 0.0.0.0 or :: stands for every address of this machine, which `is_local` knows.
     """
 
     hostname: str
     listening: Collection[tuple[str, int]] = ()
+    is_local: Callable[[str], bool] = is_this_machine
 
     def is_target(self, target: Target) -> bool:
         """Whether connecting there would reach this very server."""
-        ip = ipaddress.ip_address(target.ip)
-        to_this_host = ip.is_loopback or ip.is_unspecified  # connecting to 0.0.0.0 reaches the machine itself
-        wildcard = {("0.0.0.0", target.port), ("::", target.port)} & set(self.listening)
-        return (target.ip, target.port) in self.listening or (to_this_host and bool(wildcard))
+        if (target.ip, target.port) in self.listening:
+            return True
+        if not {("0.0.0.0", target.port), ("::", target.port)} & set(self.listening):
+            return False
+        ip = ipaddress.ip_address(target.ip)  # connecting to 0.0.0.0 reaches the machine itself
+        return ip.is_loopback or ip.is_unspecified or self.is_local(target.ip)
 
 
 def find_targets(

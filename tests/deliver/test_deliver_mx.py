@@ -16,6 +16,7 @@ from mailserv.deliver.mx import (
     Ourselves,
     Target,
     find_targets,
+    is_this_machine,
 )
 from mailserv.mail.outcome import Deferred, Failed
 from mailserv.resolver import Resolver
@@ -53,7 +54,11 @@ RECORDS = {
     "brokenmine.test": ["MX 10 servfail.test.", "MX 20 me.test."],
     "www.test": ["CNAME ordered.test."],
 }
-OURSELVES = Ourselves("me.test", {("192.0.2.99", 25), ("0.0.0.0", 25), ("192.0.2.50", 2525)})
+OURSELVES = Ourselves(
+    "me.test",
+    {("192.0.2.99", 25), ("0.0.0.0", 25), ("192.0.2.50", 2525)},
+    is_local={"192.0.2.51", "2001:db8::51"}.__contains__,
+)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +134,9 @@ def test_equal_preferences_are_shuffled_and_stay_before_the_others(resolver):
         ("local.test", LOOPS_BACK),
         ("other.test", LOOPS_BACK),
         ("[192.0.2.50]:2525", LOOPS_BACK),
+        ("[192.0.2.51]:25", LOOPS_BACK),
+        ("[2001:db8::51]:25", LOOPS_BACK),
+        ("[0.0.0.0]:25", LOOPS_BACK),
     ],
 )
 def test_a_domain_that_can_take_no_mail_fails(resolver, next_hop, reply):
@@ -169,8 +177,16 @@ def test_an_implicit_mx_with_dns_trouble_is_temporary():
 
 
 def test_the_same_host_on_another_port_is_not_ourselves(resolver):
+    assert find(resolver, "[192.0.2.51]:26") == [Target("192.0.2.51", "192.0.2.51", 26)]
     assert find(resolver, "[192.0.2.50]:26") == [Target("192.0.2.50", "192.0.2.50", 26)]
     assert find(resolver, "local.test", port=2526) == [Target("local.test", "127.0.0.1", 2526)]
+
+
+@pytest.mark.parametrize(
+    ("ip", "is_ours"), [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False), ("2001:db8::1", False)]
+)
+def test_the_kernel_knows_the_addresses_of_this_machine(ip, is_ours):
+    assert is_this_machine(ip) is is_ours
 
 
 def test_a_target_reads_as_host_address_and_port():
