@@ -16,6 +16,7 @@ from mailserv.accept.session import SmtpSession
 from mailserv.bounce.policy import Bouncer
 from mailserv.clock import Clock, SystemClock
 from mailserv.config import diff, parse_listen_address
+from mailserv.deliver.mx import SMTP_PORT
 from mailserv.deliver.tls_policy import HopPolicy, hop_policies
 from mailserv.deliver.transports import SmtpTransport, Transports
 from mailserv.errors import ConfigError
@@ -56,6 +57,7 @@ class Server:
     """The whole server. `start`, `reload` and `stop` belong to one thread, the one that made it.
 
     `clock`, `resolver` and `rng` are for tests; the server reads time, names and chance from nowhere else (invariant 9).
+    `smtp_port`, where the MX hosts of other domains listen, is for tests too: in the world it is 25.
     """
 
     def __init__(
@@ -65,11 +67,13 @@ class Server:
         clock: Clock | None = None,
         resolver: Resolver | None = None,
         rng: random.Random | None = None,
+        smtp_port: int = SMTP_PORT,
     ) -> None:
         self.settings = settings
         self._clock = clock or SystemClock()
         self._resolver = resolver or Resolver(settings.dns.nameservers, timeout=settings.dns.timeout)
         self._rng = rng or random.SystemRandom()
+        self._smtp_port = smtp_port
         self._started = ExitStack()
         self._listeners: list[Listener] = []
         self.listening: list[tuple[str, str, int]] = []
@@ -98,6 +102,10 @@ class Server:
         self._transport.reload(policies)
         self._dispatcher.reload(merged.queue)
         return list(waiting)
+
+    def wake_queue(self) -> None:
+        """Have the queue look at the clock and the store again: after a test's clock has moved. Any thread."""
+        self._dispatcher.wake()
 
     def stop(self) -> None:
         """Accept no more; running transactions finish, idle sessions hear 421, deliveries end; close the store. Idempotent."""
@@ -185,6 +193,7 @@ class Server:
             self._rng,
             policies=_hop_policies(settings),
             listening=[(host, port) for service, host, port in self.listening if service == "smtp"],
+            port=self._smtp_port,
         )
         self._dispatcher = Dispatcher(
             self.store,

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from mailserv import logging
 from mailserv.clock import Clock
+from mailserv.deliver.mx import SMTP_PORT
 from mailserv.mail.address import parse_mailbox
 from mailserv.mail.trace import TraceEntry
 from mailserv.resolver import Resolver
@@ -113,6 +114,10 @@ class MailServer:
         """Every decision about a message."""
         return self.server.store.trace(queue_id)
 
+    def wake_queue(self) -> None:
+        """After a `FakeClock` has moved: the queue sleeps by the machine's clock, so it is told to look."""
+        self.server.wake_queue()
+
     def wait_for_log(self, event: str, count: int = 1, **fields: object) -> list[dict[str, Any]]:
         """Wait until so many lines with this event and these values are in the log; all of them."""
 
@@ -179,12 +184,14 @@ def mail_server(
     clock: Clock | None = None,
     resolver: Resolver | None = None,
     rng: random.Random | None = None,
+    smtp_port: int = SMTP_PORT,
     data_dir: Path | None = None,
     **settings: Any,
 ) -> Iterator[MailServer]:
     """Start a server for example.org with an account alice@example.org (password "secret"); stop it at the end.
 
-    `accounts`: address → password. `settings`: fields of `mailserv.settings.Settings` over the test's own (hostname
+    `accounts`: address → password. `smtp_port`: where every MX host listens, for a `ScriptedMX` behind a `FakeZone`.
+    `settings`: fields of `mailserv.settings.Settings` over the test's own (hostname
     mail.example.org, free ports on 127.0.0.1, no limits for one address).
     """
     with tempfile.TemporaryDirectory(prefix="mailserv-") as folder, _captured_log() as log:
@@ -195,7 +202,9 @@ def mail_server(
             "listen": tuple(Listen(service=service, address="127.0.0.1:0") for service in services),
             "limits": UNLIMITED,
         }
-        server = Server(Settings(**{**values, **settings}), clock=clock, resolver=resolver, rng=rng)
+        server = Server(
+            Settings(**{**values, **settings}), clock=clock, resolver=resolver, rng=rng, smtp_port=smtp_port
+        )
         server.start()
         try:
             running = MailServer(server, log)
