@@ -48,6 +48,12 @@ class SessionThreads:
             self._ended()
             raise
 
+    @property
+    def idle(self) -> int:
+        """Threads that wait for work now."""
+        with self._lock:
+            return len(self._idle)
+
     def close(self, timeout: float) -> bool:
         """End the idle threads; wait for the busy ones. True when all have ended in time."""
         with self._lock:

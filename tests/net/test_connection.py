@@ -1,0 +1,182 @@
+"""Deadlines are absolute, plain or under TLS; other threads may only wake or break a connection."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from mailserv.clock import SystemClock
+from mailserv.net.connection import Connection
+from mailserv.net.tls import Certificates, server_context
+
+CLOCK = SystemClock()
+SOON, LATER = 0.02, 10.0
+
+
+def at(seconds: float) -> float:
+    return CLOCK.monotonic() + seconds
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Connection, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    connection = Connection(ours, CLOCK)
+    yield connection, theirs
+    connection.close()
+    theirs.close()
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def write_pair(authority: trustme.CA, folder: Path, name: str = "mail.example.org") -> tuple[Path, Path]:
+    issued = authority.issue_cert(name)
+    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_it_reads_what_is_there(pair: tuple[Connection, socket.socket]) -> None:
+    connection, peer = pair
+    peer.sendall(b"EHLO x\r\n")
+    assert connection.receive(at(LATER)) == b"EHLO x\r\n"
+
+
+def test_a_wait_ends_at_its_deadline(pair: tuple[Connection, socket.socket]) -> None:
+    connection, _ = pair
+    with pytest.raises(TimeoutError):
+        connection.receive(at(SOON))
+    with pytest.raises(TimeoutError):
+        connection.receive(at(-1))
+
+
+def test_drops_of_data_do_not_move_the_deadline(pair: tuple[Connection, socket.socket]) -> None:
+    connection, peer = pair
+    deadline = at(0.1)
+    peer.sendall(b"a")
+    assert connection.receive(deadline) == b"a"
+    with pytest.raises(TimeoutError):
+        connection.receive(deadline)
+    assert CLOCK.monotonic() - deadline < LATER
+
+
+def test_the_end_of_the_peer_is_an_empty_read(pair: tuple[Connection, socket.socket]) -> None:
+    connection, peer = pair
+    peer.close()
+    assert connection.receive(at(LATER)) == b""
+
+
+def test_a_reader_that_reads_nothing_meets_the_deadline(pair: tuple[Connection, socket.socket]) -> None:
+    connection, _ = pair
+    with pytest.raises(TimeoutError):
+        connection.send(b"x" * 10_000_000, at(SOON))
+    with pytest.raises(TimeoutError):
+        connection.send(b"x", at(-1))
+
+
+def test_sending_to_nobody_is_an_error(pair: tuple[Connection, socket.socket]) -> None:
+    connection, peer = pair
+    peer.close()
+    with pytest.raises(OSError, match="Broken pipe"):
+        connection.send(b"x", at(LATER))
+
+
+def test_interrupt_wakes_the_reader_and_leaves_the_way_out_open(pair: tuple[Connection, socket.socket]) -> None:
+    connection, peer = pair
+    thread = threading.Thread(target=connection.interrupt)
+    thread.start()
+    assert connection.receive(at(LATER)) == b""
+    connection.send(b"421 bye\r\n", at(LATER))
+    assert peer.recv(100) == b"421 bye\r\n"
+    thread.join()
+
+
+def test_interrupt_after_close_harms_nobody(pair: tuple[Connection, socket.socket]) -> None:
+    connection, _ = pair
+    connection.close()
+    connection.interrupt()
+    connection.abort()
+    connection.close()
+    assert connection.local_ip() == ""
+
+
+def handshake(
+    connection: Connection, peer: socket.socket, authority: trustme.CA, files: tuple[Path, Path]
+) -> ssl.SSLSocket:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    made: list[ssl.SSLSocket] = []
+    thread = threading.Thread(target=lambda: made.append(context.wrap_socket(peer, server_hostname="mail.example.org")))
+    thread.start()
+    info = connection.start_tls(server_context(*files), at(LATER))
+    thread.join()
+    assert info.version.startswith("TLSv1.")
+    return made[0]
+
+
+def test_tls_reads_writes_times_out_and_is_interrupted(
+    pair: tuple[Connection, socket.socket], authority: trustme.CA, tmp_path: Path
+) -> None:
+    connection, peer = pair
+    client = handshake(connection, peer, authority, write_pair(authority, tmp_path))
+    client.sendall(b"NOOP\r\n")
+    assert connection.receive(at(LATER)) == b"NOOP\r\n"
+    with pytest.raises(TimeoutError):
+        connection.receive(at(SOON))
+    connection.interrupt()
+    assert connection.receive(at(LATER)) == b""
+    connection.send(b"421 bye\r\n", at(LATER))
+    assert client.recv(100) == b"421 bye\r\n"
+    client.close()
+
+
+def test_a_handshake_that_never_comes_meets_the_deadline(
+    pair: tuple[Connection, socket.socket], authority: trustme.CA, tmp_path: Path
+) -> None:
+    connection, _ = pair
+    with pytest.raises(OSError, match="timed out"):
+        connection.start_tls(server_context(*write_pair(authority, tmp_path)), at(SOON))
+
+
+def test_plain_text_is_no_handshake(
+    pair: tuple[Connection, socket.socket], authority: trustme.CA, tmp_path: Path
+) -> None:
+    connection, peer = pair
+    peer.sendall(b"EHLO in.the.clear\r\n")
+    with pytest.raises(ssl.SSLError):
+        connection.start_tls(server_context(*write_pair(authority, tmp_path)), at(LATER))
+    with pytest.raises(TimeoutError):
+        connection.start_tls(server_context(*write_pair(authority, tmp_path)), at(-1))
+
+
+def test_a_certificate_that_changed_is_reread(authority: trustme.CA, tmp_path: Path) -> None:
+    certificates = Certificates(*write_pair(authority, tmp_path))
+    first = certificates.context()
+    assert certificates.context() is first
+    write_pair(authority, tmp_path, "other.example.org")
+    assert certificates.context() is not first
+
+
+def test_a_certificate_that_broke_leaves_the_old_one(authority: trustme.CA, tmp_path: Path) -> None:
+    files = write_pair(authority, tmp_path)
+    certificates = Certificates(*files)
+    first = certificates.context()
+    files[0].write_text("not PEM")
+    assert certificates.context() is first
+    files[1].unlink()
+    assert certificates.context() is first
+
+
+def test_a_service_gives_no_tickets(authority: trustme.CA, tmp_path: Path) -> None:
+    context = server_context(*write_pair(authority, tmp_path))
+    assert context.num_tickets == 0
+    assert context.options & ssl.OP_NO_TICKET
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2

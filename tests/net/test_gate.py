@@ -1,0 +1,158 @@
+"""Who gets a session: limits in all, for each address, and room for the new when strangers only sit there."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from mailserv.mail import reply
+from mailserv.mail.reply import Reply
+from mailserv.net.connection import Connection
+from mailserv.net.gate import SHED_AFTER, Gate, GateLimits, Place
+from mailserv.testing.clock import FakeClock
+
+FAREWELL = reply.SHUTTING_DOWN
+
+
+class Clients:
+    """Connections as the gate knows them; the other ends stay open."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+
+    def connection(self) -> Connection:
+        self._pairs.append(socket.socketpair())
+        return Connection(self._pairs[-1][0], self._clock)
+
+    def close(self) -> None:
+        for pair in self._pairs:
+            for end in pair:
+                end.close()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def clients(clock: FakeClock) -> Iterator[Clients]:
+    made = Clients(clock)
+    yield made
+    made.close()
+
+
+def enter(gate: Gate, clients: Clients, ip: str = "192.0.2.1") -> Place:
+    place = gate.enter(ip, clients.connection())
+    assert isinstance(place, Place)
+    return place
+
+
+def test_one_more_than_the_limit_is_refused(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(2, 0), clock)
+    first = enter(gate, clients)
+    enter(gate, clients)
+    assert gate.enter("192.0.2.9", clients.connection()) == reply.TOO_MANY_SESSIONS
+    gate.leave(first)
+    enter(gate, clients)
+
+
+def test_leaving_twice_counts_once(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(1, 0), clock)
+    place = enter(gate, clients)
+    gate.leave(place)
+    gate.leave(place)
+    enter(gate, clients)
+    assert isinstance(gate.enter("192.0.2.1", clients.connection()), Reply)
+
+
+def test_one_address_cannot_take_all_places(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(100, 2), clock)
+    enter(gate, clients, "192.0.2.1")
+    place = enter(gate, clients, "192.0.2.1")
+    assert gate.enter("192.0.2.1", clients.connection()) == reply.TOO_MANY_SESSIONS
+    enter(gate, clients, "192.0.2.2")
+    gate.leave(place)
+    enter(gate, clients, "192.0.2.1")
+
+
+def test_one_v6_network_counts_as_one_address(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(100, 1), clock)
+    enter(gate, clients, "2001:db8::1")
+    assert gate.enter("2001:db8::2", clients.connection()) == reply.TOO_MANY_SESSIONS
+    enter(gate, clients, "2001:db8:0:1::1")
+
+
+def test_an_address_over_its_rate_is_refused(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(100, 0), clock, lambda ip: ip == "192.0.2.1")
+    assert gate.enter("192.0.2.1", clients.connection()) == reply.TOO_MANY_SESSIONS
+    enter(gate, clients, "192.0.2.2")
+
+
+def test_the_oldest_idle_stranger_makes_room(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(3, 0), clock)
+    engaged, idle, younger = (enter(gate, clients) for _ in range(3))
+    assert engaged.begin() is None
+    clock.advance(SHED_AFTER)
+    enter(gate, clients, "192.0.2.7")
+    assert idle.leave_with == reply.TOO_MANY_SESSIONS
+    assert idle.connection.receive(clock.monotonic() + 5) == b""
+    assert younger.leave_with is None
+    assert engaged.leave_with is None
+
+
+def test_nobody_is_shed_who_has_just_come(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(1, 0), clock)
+    place = enter(gate, clients)
+    clock.advance(SHED_AFTER - 0.1)
+    assert gate.enter("192.0.2.7", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert place.leave_with is None
+
+
+def test_nobody_is_shed_who_works(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(1, 0), clock)
+    enter(gate, clients).begin()
+    clock.advance(3600)
+    assert gate.enter("192.0.2.7", clients.connection()) == reply.TOO_MANY_SESSIONS
+
+
+def test_draining_wakes_the_idle_and_spares_the_busy(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(9, 0), clock)
+    idle, busy = enter(gate, clients), enter(gate, clients)
+    busy.begin()
+    gate.drain(FAREWELL)
+    assert idle.connection.receive(clock.monotonic() + 5) == b""
+    with pytest.raises(TimeoutError):
+        busy.connection.receive(clock.monotonic() + 0.01)
+    busy.end()
+    assert busy.leave_with == FAREWELL
+    assert gate.enter("192.0.2.9", clients.connection()) == FAREWELL
+
+
+def test_a_transaction_cannot_begin_once_asked_to_leave(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(9, 0), clock)
+    place = enter(gate, clients)
+    gate.drain(FAREWELL)
+    assert place.begin() == FAREWELL
+    assert not place.busy
+
+
+def test_stress_begins_when_most_places_are_taken(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(5, 0), clock)
+    for _ in range(3):
+        enter(gate, clients)
+    assert not gate.is_stressed
+    enter(gate, clients)
+    assert gate.is_stressed
+
+
+def test_abort_breaks_every_connection(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(5, 0), clock)
+    place = enter(gate, clients)
+    gate.abort()
+    assert place.connection.receive(clock.monotonic() + 5) == b""
+    with pytest.raises(OSError, match="Broken pipe"):
+        place.connection.send(b"x", clock.monotonic() + 5)

@@ -1,0 +1,115 @@
+"""The listening socket: places, refusals without a thread, and an accept loop that survives."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from mailserv.clock import SystemClock
+from mailserv.errors import ConfigError
+from mailserv.mail.reply import Reply
+from mailserv.net.connection import Connection
+from mailserv.net.gate import Gate, GateLimits, Place
+from mailserv.net.listener import Listener
+from mailserv.net.threads import SessionThreads
+
+CLOCK = SystemClock()
+
+
+class NoThreads(SessionThreads):
+    """A system that can't start another thread."""
+
+    def run(self, job: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+class Doors:
+    """A listener whose sessions say hello and wait to be let go."""
+
+    def __init__(self, limit: int, threads: SessionThreads, host: str = "127.0.0.1") -> None:
+        self.release = threading.Event()
+        self.threads = threads
+        self.gate = Gate(GateLimits(limit, 0), CLOCK)
+        self.listener = Listener(
+            "smtp",
+            (host, 0),
+            serve=self.serve,
+            refuse=Reply.encode,
+            gate=self.gate,
+            threads=threads,
+            clock=CLOCK,
+        )
+
+    def serve(self, connection: Connection, address: tuple[str, int], place: Place) -> None:
+        connection.send(f"hello {address[0]}\r\n".encode(), CLOCK.monotonic() + 10)
+        self.release.wait(10)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.listener.bound, 10)
+
+    def first_line(self) -> bytes:
+        with self.connect() as client, client.makefile("rb") as lines:
+            return lines.readline()
+
+
+@contextmanager
+def doors(limit: int = 5, threads: SessionThreads | None = None, host: str = "127.0.0.1") -> Iterator[Doors]:
+    made = Doors(limit, threads or SessionThreads("test"), host)
+    made.listener.start()
+    try:
+        yield made
+    finally:
+        made.release.set()
+        made.listener.stop()
+        made.threads.close(10)
+
+
+def test_a_connection_gets_a_session() -> None:
+    with doors() as made:
+        assert made.first_line() == b"hello 127.0.0.1\r\n"
+
+
+def test_over_the_limit_there_is_a_421_and_no_thread() -> None:
+    with doors(limit=1) as made, made.connect() as first, first.makefile("rb") as lines:
+        assert lines.readline() == b"hello 127.0.0.1\r\n"
+        before = threading.active_count()
+        assert made.first_line().startswith(b"421 4.7.0 ")
+        assert threading.active_count() == before
+
+
+def test_without_threads_there_is_a_421_and_the_place_is_free_again() -> None:
+    with doors(limit=1, threads=NoThreads("test")) as made:
+        assert made.first_line().startswith(b"421 4.3.2 ")
+        assert made.first_line().startswith(b"421 4.3.2 ")
+
+
+def test_a_port_in_use_is_a_clear_error() -> None:
+    with doors() as made:
+        host, port = made.listener.bound
+        with pytest.raises(ConfigError, match=f"cannot listen on {host}:{port} for smtp: Address already in use"):
+            Listener(
+                "smtp",
+                (host, port),
+                serve=made.serve,
+                refuse=Reply.encode,
+                gate=made.gate,
+                threads=made.threads,
+                clock=CLOCK,
+            )
+
+
+def test_it_listens_on_v6() -> None:
+    with doors(host="::1") as made:
+        assert made.first_line() == b"hello ::1\r\n"
+
+
+def test_after_stop_nobody_is_served() -> None:
+    with doors() as made:
+        made.listener.stop()
+        with pytest.raises(ConnectionRefusedError):
+            made.connect()
