@@ -42,6 +42,7 @@ from mailserv.resolver import Resolver
 from mailserv.route.domains import parse_route
 from mailserv.route.router import Router
 from mailserv.settings import Listen, Settings
+from mailserv.store.disk import DISK, Disk
 from mailserv.store.interface import Store
 from mailserv.store.sqlite import open_store
 
@@ -56,7 +57,8 @@ STOP_WORKERS = 5.0  # seconds that deliveries have at least, however long the se
 class Server:
     """The whole server. `start`, `reload` and `stop` belong to one thread, the one that made it.
 
-    `clock`, `resolver` and `rng` are for tests; the server reads time, names and chance from nowhere else (invariant 9).
+    `clock`, `resolver`, `rng` and `disk` are for tests; the server reads time, names and chance from nowhere else
+    (invariant 9).
     `smtp_port`, where the MX hosts of other domains listen, is for tests too: in the world it is 25.
     """
 
@@ -67,9 +69,11 @@ class Server:
         clock: Clock | None = None,
         resolver: Resolver | None = None,
         rng: random.Random | None = None,
+        disk: Disk = DISK,
         smtp_port: int = SMTP_PORT,
     ) -> None:
         self.settings = settings
+        self._disk = disk
         self._clock = clock or SystemClock()
         self._resolver = resolver or Resolver(settings.dns.nameservers, timeout=settings.dns.timeout)
         self._rng = rng or random.SystemRandom()
@@ -115,7 +119,7 @@ class Server:
 
     def _build(self, undo: ExitStack) -> None:
         settings, clock = self.settings, self._clock
-        self.store: Store = open_store(settings.data_dir, clock)
+        self.store: Store = open_store(settings.data_dir, clock, disk=self._disk)
         undo.callback(self.store.close)
         plugins = self._load_plugins()
         self._plugins = plugins

@@ -23,6 +23,7 @@ from mailserv.mail.trace import TraceEntry
 from mailserv.resolver import Resolver
 from mailserv.server import Server
 from mailserv.settings import Limits, Listen, Service, Settings
+from mailserv.store.disk import DISK, Disk
 from mailserv.store.interface import QueueEntry
 from mailserv.store.passwords import hash_password
 
@@ -108,10 +109,12 @@ class MailServer:
 
     def queue(self) -> list[QueueEntry]:
         """Every row of the queue."""
+        self._commit()
         return self.server.store.queue_list()
 
     def trace(self, queue_id: str) -> list[TraceEntry]:
         """Every decision about a message."""
+        self._commit()
         return self.server.store.trace(queue_id)
 
     def wake_queue(self) -> None:
@@ -139,12 +142,7 @@ class MailServer:
 
     def wait_for_empty_queue(self) -> None:
         """Wait until every delivery is settled and committed."""
-
-        def is_empty() -> bool:
-            self._commit()
-            return not self.queue()
-
-        self.log.wait(is_empty)
+        self.log.wait(lambda: not self.queue())
 
     def _commit(self) -> None:
         """Return once all that was handed to the store's writer before is committed: a log line may be ahead of it."""
@@ -184,6 +182,7 @@ def mail_server(
     clock: Clock | None = None,
     resolver: Resolver | None = None,
     rng: random.Random | None = None,
+    disk: Disk = DISK,
     smtp_port: int = SMTP_PORT,
     data_dir: Path | None = None,
     **settings: Any,
@@ -191,8 +190,8 @@ def mail_server(
     """Start a server for example.org with an account alice@example.org (password "secret"); stop it at the end.
 
     `accounts`: address → password. `smtp_port`: where every MX host listens, for a `ScriptedMX` behind a `FakeZone`.
-    `settings`: fields of `mailserv.settings.Settings` over the test's own (hostname
-    mail.example.org, free ports on 127.0.0.1, no limits for one address).
+    `settings`: fields of `mailserv.settings.Settings` over the test's own (hostname mail.example.org, free ports on
+    127.0.0.1, no limits for one address).
     """
     with tempfile.TemporaryDirectory(prefix="mailserv-") as folder, _captured_log() as log:
         values: dict[str, Any] = {
@@ -203,7 +202,7 @@ def mail_server(
             "limits": UNLIMITED,
         }
         server = Server(
-            Settings(**{**values, **settings}), clock=clock, resolver=resolver, rng=rng, smtp_port=smtp_port
+            Settings(**{**values, **settings}), clock=clock, resolver=resolver, rng=rng, disk=disk, smtp_port=smtp_port
         )
         server.start()
         try:
