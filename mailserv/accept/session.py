@@ -14,7 +14,7 @@ from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.extension import SessionView, StartAuth, StartTLS
 from mailserv.mail.peer import Peer
-from mailserv.mail.reply import Reply
+from mailserv.mail.reply import Reply, Severity
 from mailserv.mail.verdict import Action, Verdict
 from mailserv.net.connection import CONTENT_READ, Connection
 from mailserv.net.gate import Place
@@ -113,7 +113,9 @@ class SmtpSession:
     def _greet(self) -> bool:
         verdict = self._context.checks.connect(self._peer)
         if verdict is not None:
-            self._core.greet(verdict.reply)
+            # RFC 5321 §4.3.2 knows two refusals in place of a greeting.
+            code = 421 if verdict.reply.severity is Severity.TRANSIENT else 554
+            self._core.greet(replace(verdict.reply, code=code))
             self._flush()
             self._reason = "refused"
             self._log_refused("connect", verdict.reply, verdict.reason)

@@ -71,7 +71,7 @@ def smtp_connect(peer: Peer) -> Verdict | None:
     """A client has connected; nothing has been sent yet.
 
     Called: once per session, before the greeting. Thread: the session's. Answer: None, or a Verdict (the session gets
-    its reply and ends). Raises: 451 4.3.0 and the session ends.
+    its reply, as a 421 or 554, and ends). Raises: 421 4.3.0 and the session ends.
     """
     raise AssertionError("a specification is never called")
 

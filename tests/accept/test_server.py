@@ -1,0 +1,156 @@
+"""The composition root: start, reload, stop."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_network
+from pathlib import Path
+
+import msgspec
+import pytest
+from talking import Talk
+
+from mailserv.errors import ConfigError, StoreUnavailable
+from mailserv.server import Server
+from mailserv.settings import TLS, Limits, Listen, Plugins, Relay, Settings, Size
+from mailserv.testing.server import mail_server
+
+PLUGIN = """
+from mailserv import hookimpl
+from mailserv.mail.verdict import {verdict}
+
+class Plugin:
+    def __init__(self, settings, services):
+        pass
+
+    @hookimpl
+    def {hook}(self, {arguments}):
+        {body}
+"""
+
+
+def changed(settings: Settings, **fields: object) -> Settings:
+    return msgspec.structs.replace(settings, **fields)
+
+
+def test_a_reload_counts_for_the_next_session() -> None:
+    with mail_server() as server:
+        limits = Limits(message_size=Size(1_234), sessions_per_ip=0, connections_per_minute=0)
+        old = server.server.settings
+        assert (
+            server.server.reload(changed(old, limits=limits, relay=Relay(networks=(ip_network("127.0.0.0/8"),)))) == []
+        )
+        with Talk(server.connect()) as talk:
+            assert "SIZE 1234" in talk.ask("EHLO x.example.net")
+            talk.say("MAIL FROM:<x@example.net>")
+            assert talk.say("RCPT TO:<y@example.net>").startswith("250")
+
+
+def test_a_reload_says_what_waits_for_a_restart_and_keeps_it() -> None:
+    with mail_server() as server:
+        old = server.server.settings
+        assert server.server.reload(changed(old, hostname="new.example.org", data_dir=Path("/nowhere"))) == [
+            "hostname",
+            "data_dir",
+        ]
+        with Talk(server.connect()) as talk:
+            assert "mail.example.org" in talk.greeting
+        assert server.server.settings.data_dir == old.data_dir
+
+
+def test_a_reload_with_a_bad_certificate_changes_nothing(tmp_path: Path) -> None:
+    with mail_server() as server:
+        old = server.server.settings
+        bad = TLS(certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")
+        with pytest.raises(ConfigError, match="certificate"):
+            server.server.reload(changed(old, tls=bad, limits=Limits(message_size=Size(77))))
+        with Talk(server.connect()) as talk:
+            assert "SIZE 50000000" in talk.ask("EHLO x.example.net")
+
+
+def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        listen = (
+            Listen(service="smtp", address="127.0.0.1:0"),
+            Listen(service="pop3", address=f"127.0.0.1:{port}"),
+        )
+        settings = Settings(hostname="mail.example.org", data_dir=tmp_path, listen=listen)
+        with pytest.raises(ConfigError, match="Address already in use"):
+            Server(settings).start()
+    second = Server(changed(settings, listen=listen[:1]))
+    second.start()
+    second.stop()
+    second.stop()
+
+
+def test_a_second_server_on_one_folder_is_refused(tmp_path: Path) -> None:
+    with mail_server(data_dir=tmp_path), pytest.raises(StoreUnavailable, match="process"):
+        Server(Settings(hostname="mail.example.org", data_dir=tmp_path)).start()
+
+
+def test_metrics_are_served() -> None:
+    with mail_server(services=("smtp", "metrics")) as server:
+        server.send("x@example.net", ["alice@example.org"], b"\r\nx\r\n")
+        with server.connect("metrics") as client:
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            text = b"".join(iter(lambda: client.recv(65536), b""))
+        assert b'mailserv_messages_accepted_total{service="smtp"}' in text
+
+
+@pytest.mark.parametrize(
+    ("hook", "arguments", "first"),
+    [
+        ("smtp_connect", "peer", "554"),
+        ("smtp_helo", "peer", "220"),
+        ("smtp_mail", "peer, envelope", "220"),
+        ("smtp_rcpt", "forward_path", "220"),
+        ("smtp_data", "envelope", "220"),
+        ("message_check", "content", "220"),
+    ],
+)
+def test_each_deciding_hook_refuses_its_command(tmp_path: Path, hook: str, arguments: str, first: str) -> None:
+    body = "return reject('the rule says no', code=554)"
+    text = PLUGIN.format(verdict="reject", hook=hook, arguments=arguments, body=body)
+    (tmp_path / "rule.py").write_text(text)
+    with mail_server(plugins=Plugins(enabled=("rule",), path=tmp_path)) as server, Talk(server.connect()) as talk:
+        assert talk.greeting.startswith(first)
+        if first == "220":
+            answers = [talk.say("EHLO x.example.net"), talk.message("x@example.net", "alice@example.org")]
+            assert "554 5.7.1 the rule says no" in answers
+        assert server.mailbox("alice@example.org") == []
+
+
+@pytest.mark.parametrize("hook", ["smtp_connect", "smtp_helo", "smtp_mail", "smtp_rcpt", "smtp_data", "message_check"])
+def test_a_plugin_that_raises_costs_a_451_and_no_message(tmp_path: Path, hook: str) -> None:
+    text = PLUGIN.format(verdict="reject", hook=hook, arguments="", body="raise RuntimeError('boom')")
+    (tmp_path / "rule.py").write_text(text.replace("self, )", "self)"))
+    with mail_server(plugins=Plugins(enabled=("rule",), path=tmp_path)) as server, Talk(server.connect()) as talk:
+        if talk.greeting.startswith("220"):
+            answers = [talk.say("EHLO x.example.net"), talk.message("x@example.net", "alice@example.org")]
+            assert any(answer.startswith("451 4.3.0") for answer in answers)
+        else:
+            assert talk.greeting.startswith("421 4.3.0")
+        server.wait_for_log("plugin_failed", plugin="rule", hook=hook)
+        assert server.mailbox("alice@example.org") == []
+
+
+def test_a_verdict_can_end_the_session(tmp_path: Path) -> None:
+    text = PLUGIN.format(verdict="disconnect", hook="smtp_helo", arguments="peer", body="return disconnect('go away')")
+    (tmp_path / "rule.py").write_text(text)
+    with mail_server(plugins=Plugins(enabled=("rule",), path=tmp_path)) as server, Talk(server.connect()) as talk:
+        assert talk.say("EHLO x.example.net").startswith("421 4.7.0 go away")
+        assert talk.is_closed()
+
+
+def test_message_accepted_is_told_after_the_commit(tmp_path: Path) -> None:
+    body = "import pathlib; pathlib.Path(__file__).with_name('told').write_text(queue_id)"
+    (tmp_path / "rule.py").write_text(
+        PLUGIN.format(verdict="reject", hook="message_accepted", arguments="queue_id", body=body)
+    )
+    with mail_server(plugins=Plugins(enabled=("rule",), path=tmp_path)) as server, Talk(server.connect()) as talk:
+        talk.say("EHLO x.example.net")
+        queue_id = talk.message("x@example.net", "alice@example.org").rpartition(" ")[2]
+        assert (tmp_path / "told").read_text() == queue_id
