@@ -51,7 +51,9 @@ START_CONTENT = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 CLOSING = Reply(221, "2.0.0", "Bye")
 START_TLS = Reply(220, "2.0.0", "Ready to start TLS")
 AUTHENTICATED = Reply(235, "2.7.0", "Authentication successful")
-CANNOT_VERIFY = Reply(252, "2.5.1", "Cannot verify the user, but will take mail for delivery and try (RFC 5321 section 3.5.3)")
+CANNOT_VERIFY = Reply(
+    252, "2.5.1", "Cannot verify the user, but will take mail for delivery and try (RFC 5321 section 3.5.3)"
+)
 
 # Order and syntax (RFC 5321 §4.2.4, §4.3.2).
 UNRECOGNIZED = Reply(500, "5.5.2", "Command not recognized")
@@ -64,7 +66,9 @@ NEED_MAIL = Reply(503, "5.5.1", "Say MAIL first")
 NEED_RCPT = Reply(503, "5.5.1", "Say RCPT first: no valid recipients")
 NESTED_MAIL = Reply(503, "5.5.1", "A transaction is already open; RSET ends it")
 LINE_ENDLESS = Reply(421, "4.7.0", "Line much too long; closing")
-BARE_NEWLINE_IN_COMMAND = Reply(500, "5.5.2", "Bare CR or LF in a command; only CRLF ends a line (RFC 5321 section 2.3.8)")
+BARE_NEWLINE_IN_COMMAND = Reply(
+    500, "5.5.2", "Bare CR or LF in a command; only CRLF ends a line (RFC 5321 section 2.3.8)"
+)
 BAD_REVERSE_PATH = Reply(501, "5.1.7", "Bad sender address syntax")
 BAD_FORWARD_PATH = Reply(501, "5.1.3", "Bad recipient address syntax")
 INVALID_UTF8 = Reply(501, "5.5.2", "Command is not valid UTF-8")

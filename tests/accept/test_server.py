@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from talking import Talk
+from smtp_talk import SmtpTalk
 
 from mailserv.errors import ConfigError, StoreUnavailable
 from mailserv.server import Server
@@ -40,7 +40,7 @@ def test_a_reload_counts_for_the_next_session() -> None:
         assert (
             server.server.reload(changed(old, limits=limits, relay=Relay(networks=(ip_network("127.0.0.0/8"),)))) == []
         )
-        with Talk(server.connect()) as talk:
+        with SmtpTalk(server.connect()) as talk:
             assert "SIZE 1234" in talk.ask("EHLO x.example.net")
             talk.say("MAIL FROM:<x@example.net>")
             assert talk.say("RCPT TO:<y@example.net>").startswith("250")
@@ -53,7 +53,7 @@ def test_a_reload_says_what_waits_for_a_restart_and_keeps_it() -> None:
             "hostname",
             "data_dir",
         ]
-        with Talk(server.connect()) as talk:
+        with SmtpTalk(server.connect()) as talk:
             assert "mail.example.org" in talk.greeting
         assert server.server.settings.data_dir == old.data_dir
 
@@ -64,7 +64,7 @@ def test_a_reload_with_a_bad_certificate_changes_nothing(tmp_path: Path) -> None
         bad = TLS(certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")
         with pytest.raises(ConfigError, match="certificate"):
             server.server.reload(changed(old, tls=bad, limits=Limits(message_size=Size(77))))
-        with Talk(server.connect()) as talk:
+        with SmtpTalk(server.connect()) as talk:
             assert "SIZE 50000000" in talk.ask("EHLO x.example.net")
 
 
@@ -115,7 +115,7 @@ def test_each_deciding_hook_refuses_its_command(tmp_path: Path, hook: str, argum
     body = "return reject('the rule says no', code=554)"
     text = PLUGIN.format(verdict="reject", hook=hook, arguments=arguments, body=body)
     (tmp_path / "rule.py").write_text(text)
-    with mail_server(plugins=Plugins(enabled=("rule",), path=tmp_path)) as server, Talk(server.connect()) as talk:
+    with mail_server(plugins=Plugins(enabled=("rule",), path=tmp_path)) as server, SmtpTalk(server.connect()) as talk:
         assert talk.greeting.startswith(first)
         if first == "220":
             answers = [talk.say("EHLO x.example.net"), talk.message("x@example.net", "alice@example.org")]
@@ -127,7 +127,7 @@ def test_each_deciding_hook_refuses_its_command(tmp_path: Path, hook: str, argum
 def test_a_plugin_that_raises_costs_a_451_and_no_message(tmp_path: Path, hook: str) -> None:
     text = PLUGIN.format(verdict="reject", hook=hook, arguments="", body="raise RuntimeError('boom')")
     (tmp_path / "rule.py").write_text(text.replace("self, )", "self)"))
-    with mail_server(plugins=Plugins(enabled=("rule",), path=tmp_path)) as server, Talk(server.connect()) as talk:
+    with mail_server(plugins=Plugins(enabled=("rule",), path=tmp_path)) as server, SmtpTalk(server.connect()) as talk:
         if talk.greeting.startswith("220"):
             answers = [talk.say("EHLO x.example.net"), talk.message("x@example.net", "alice@example.org")]
             assert any(answer.startswith("451 4.3.0") for answer in answers)
@@ -140,7 +140,7 @@ def test_a_plugin_that_raises_costs_a_451_and_no_message(tmp_path: Path, hook: s
 def test_a_verdict_can_end_the_session(tmp_path: Path) -> None:
     text = PLUGIN.format(verdict="disconnect", hook="smtp_helo", arguments="peer", body="return disconnect('go away')")
     (tmp_path / "rule.py").write_text(text)
-    with mail_server(plugins=Plugins(enabled=("rule",), path=tmp_path)) as server, Talk(server.connect()) as talk:
+    with mail_server(plugins=Plugins(enabled=("rule",), path=tmp_path)) as server, SmtpTalk(server.connect()) as talk:
         assert talk.say("EHLO x.example.net").startswith("421 4.7.0 go away")
         assert talk.is_closed()
 
@@ -150,7 +150,7 @@ def test_message_accepted_is_told_after_the_commit(tmp_path: Path) -> None:
     (tmp_path / "rule.py").write_text(
         PLUGIN.format(verdict="reject", hook="message_accepted", arguments="queue_id", body=body)
     )
-    with mail_server(plugins=Plugins(enabled=("rule",), path=tmp_path)) as server, Talk(server.connect()) as talk:
+    with mail_server(plugins=Plugins(enabled=("rule",), path=tmp_path)) as server, SmtpTalk(server.connect()) as talk:
         talk.say("EHLO x.example.net")
         queue_id = talk.message("x@example.net", "alice@example.org").rpartition(" ")[2]
         assert (tmp_path / "told").read_text() == queue_id

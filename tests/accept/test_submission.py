@@ -6,7 +6,7 @@ import email
 from collections.abc import Iterator
 
 import pytest
-from talking import Talk
+from smtp_talk import SmtpTalk
 
 from mailserv.testing.server import MailServer, mail_server
 
@@ -26,8 +26,8 @@ def server() -> Iterator[MailServer]:
 
 
 @pytest.fixture
-def talk(server: MailServer) -> Iterator[Talk]:
-    with Talk(server.connect("submission")) as session:
+def talk(server: MailServer) -> Iterator[SmtpTalk]:
+    with SmtpTalk(server.connect("submission")) as session:
         session.say("EHLO client.example.net")
         yield session
 
@@ -36,38 +36,38 @@ def talk(server: MailServer) -> Iterator[Talk]:
     "path",
     ["alice@example.org", "ALICE@example.org", "alice+shop@example.org", "info@example.org", "sales@example.org", ""],
 )
-def test_a_login_sends_as_what_reaches_it(talk: Talk, path: str) -> None:
+def test_a_login_sends_as_what_reaches_it(talk: SmtpTalk, path: str) -> None:
     assert talk.log_in(*LOGIN).startswith("235 2.7.0")
     assert talk.say(f"MAIL FROM:<{path}>").startswith("250")
 
 
 @pytest.mark.parametrize("path", ["bob@example.org", "nobody@example.org", "alice@example.net", "alice%x@example.org"])
-def test_a_login_sends_as_nobody_else(talk: Talk, path: str) -> None:
+def test_a_login_sends_as_nobody_else(talk: SmtpTalk, path: str) -> None:
     talk.log_in(*LOGIN)
     assert talk.say(f"MAIL FROM:<{path}>").startswith("553 5.7.1")
 
 
-def test_without_a_login_nothing_is_taken(talk: Talk) -> None:
+def test_without_a_login_nothing_is_taken(talk: SmtpTalk) -> None:
     assert talk.say("MAIL FROM:<alice@example.org>").startswith("530 5.7.0")
 
 
-def test_a_wrong_password_leaves_the_session_as_it_was(talk: Talk) -> None:
+def test_a_wrong_password_leaves_the_session_as_it_was(talk: SmtpTalk) -> None:
     assert talk.log_in("alice@example.org", "wrong").startswith("535 5.7.8")
     assert talk.log_in(*LOGIN).startswith("235")
 
 
-def test_nobody_acts_for_somebody_else(talk: Talk) -> None:
+def test_nobody_acts_for_somebody_else(talk: SmtpTalk) -> None:
     # "bob\0alice\0secret": alice's password, to act for bob
     answer = talk.say("AUTH PLAIN Ym9iQGV4YW1wbGUub3JnAGFsaWNlQGV4YW1wbGUub3JnAHNlY3JldA==")
     assert answer.startswith("535")
 
 
-def test_a_second_login_is_out_of_order(talk: Talk) -> None:
+def test_a_second_login_is_out_of_order(talk: SmtpTalk) -> None:
     talk.log_in(*LOGIN)
     assert talk.log_in(*LOGIN).startswith("503")
 
 
-def test_the_mail_parameter_auth_is_taken_after_the_login(talk: Talk) -> None:
+def test_the_mail_parameter_auth_is_taken_after_the_login(talk: SmtpTalk) -> None:
     talk.log_in(*LOGIN)
     assert talk.say("MAIL FROM:<alice@example.org> AUTH=<>").startswith("250")
 
@@ -94,6 +94,6 @@ def test_what_comes_from_outside_is_not_completed(server: MailServer) -> None:
 
 
 def test_port_25_has_no_auth(server: MailServer) -> None:
-    with Talk(server.connect("smtp")) as session:
+    with SmtpTalk(server.connect("smtp")) as session:
         assert "AUTH" not in session.ask("EHLO client.example.net")
         assert session.log_in(*LOGIN).startswith("502")

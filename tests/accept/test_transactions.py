@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from talking import Talk
+from smtp_talk import SmtpTalk
 
 from mailserv.settings import Limits, Size
 from mailserv.testing.server import MailServer, mail_server
@@ -38,8 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailServer]:
 
 
 @pytest.fixture
-def talk(server: MailServer) -> Iterator[Talk]:
-    with Talk(server.connect("smtp")) as session:
+def talk(server: MailServer) -> Iterator[SmtpTalk]:
+    with SmtpTalk(server.connect("smtp")) as session:
         session.say("EHLO client.example.net")
         yield session
 
@@ -48,7 +48,7 @@ def spooled(server: MailServer) -> list[Path]:
     return [path for path in (server.server.settings.data_dir / "spool").rglob("*") if path.is_file()]
 
 
-def test_a_local_message_is_in_the_mailbox_when_its_250_comes(server: MailServer, talk: Talk) -> None:
+def test_a_local_message_is_in_the_mailbox_when_its_250_comes(server: MailServer, talk: SmtpTalk) -> None:
     before = len(server.mailbox("alice@example.org"))
     assert talk.message("x@example.net", "alice@example.org").startswith("250 2.0.0 queued as ")
     assert len(server.mailbox("alice@example.org")) == before + 1
@@ -57,32 +57,32 @@ def test_a_local_message_is_in_the_mailbox_when_its_250_comes(server: MailServer
 @pytest.mark.parametrize(
     "path", ["whoever@example.com", "alice+tag@example.org", "ALICE@EXAMPLE.ORG", "all@example.org"]
 )
-def test_ways_to_a_mailbox(server: MailServer, talk: Talk, path: str) -> None:
+def test_ways_to_a_mailbox(server: MailServer, talk: SmtpTalk, path: str) -> None:
     before = len(server.mailbox("alice@example.org"))
     assert talk.message("x@example.net", path).startswith("250")
     assert len(server.mailbox("alice@example.org")) == before + 1
 
 
-def test_two_recipients_that_are_one_mailbox_get_one_copy(server: MailServer, talk: Talk) -> None:
+def test_two_recipients_that_are_one_mailbox_get_one_copy(server: MailServer, talk: SmtpTalk) -> None:
     before = len(server.mailbox("alice@example.org"))
     assert talk.message("x@example.net", "all@example.org", "alice@example.org").startswith("250")
     assert len(server.mailbox("alice@example.org")) == before + 1
 
 
 @pytest.mark.parametrize("domain", ["", "@example.org", "@EXAMPLE.COM", "@[127.0.0.1]"])
-def test_postmaster_is_always_there(talk: Talk, domain: str) -> None:
+def test_postmaster_is_always_there(talk: SmtpTalk, domain: str) -> None:
     talk.say("MAIL FROM:<x@example.net>")
     assert talk.say(f"RCPT TO:<postmaster{domain}>").startswith("250")
 
 
-def test_an_unknown_user_is_refused_at_rcpt_and_the_transaction_goes_on(talk: Talk) -> None:
+def test_an_unknown_user_is_refused_at_rcpt_and_the_transaction_goes_on(talk: SmtpTalk) -> None:
     talk.say("MAIL FROM:<x@example.net>")
     assert talk.say("RCPT TO:<nobody@example.org>").startswith("550 5.1.1")
     assert talk.say("DATA").startswith("503")
     assert talk.say("RCPT TO:<alice@example.org>").startswith("250")
 
 
-def test_too_many_unknown_users_close_the_session(talk: Talk) -> None:
+def test_too_many_unknown_users_close_the_session(talk: SmtpTalk) -> None:
     talk.say("MAIL FROM:<x@example.net>")
     for number in range(2):
         talk.say(f"RCPT TO:<nobody{number}@example.org>")
@@ -91,13 +91,13 @@ def test_too_many_unknown_users_close_the_session(talk: Talk) -> None:
     assert talk.is_closed()
 
 
-def test_too_many_errors_close_the_session(talk: Talk) -> None:
+def test_too_many_errors_close_the_session(talk: SmtpTalk) -> None:
     assert [talk.say("FOO")[:3] for _ in range(3)] == ["500"] * 3
     assert talk.reply().startswith("421 4.7.0")
     assert talk.is_closed()
 
 
-def test_a_message_over_the_limit_is_refused_and_leaves_nothing(server: MailServer, talk: Talk) -> None:
+def test_a_message_over_the_limit_is_refused_and_leaves_nothing(server: MailServer, talk: SmtpTalk) -> None:
     content = b"Subject: x\r\n\r\n" + b"x" * 70 + b"\r\n"
     assert (
         talk.message("x@example.net", "alice@example.org", content=content + b"y" * 600_000 + b"\r\n")[:9]
@@ -107,7 +107,7 @@ def test_a_message_over_the_limit_is_refused_and_leaves_nothing(server: MailServ
     assert talk.message("x@example.net", "alice@example.org").startswith("250")
 
 
-def test_a_large_message_is_a_file_while_it_lives(server: MailServer, talk: Talk) -> None:
+def test_a_large_message_is_a_file_while_it_lives(server: MailServer, talk: SmtpTalk) -> None:
     content = b"Subject: large\r\n\r\n" + (b"x" * 70 + b"\r\n") * 5_000
     assert talk.message("x@example.net", "bob@example.org", content=content).startswith("250")
     assert len(spooled(server)) == 1
@@ -117,7 +117,7 @@ def test_a_large_message_is_a_file_while_it_lives(server: MailServer, talk: Talk
     assert spooled(server) == []
 
 
-def test_a_reset_in_the_middle_of_nothing_leaves_nothing(server: MailServer, talk: Talk) -> None:
+def test_a_reset_in_the_middle_of_nothing_leaves_nothing(server: MailServer, talk: SmtpTalk) -> None:
     talk.say("MAIL FROM:<x@example.net>")
     talk.say("RCPT TO:<alice@example.org>")
     assert talk.say("RSET").startswith("250")
@@ -126,7 +126,7 @@ def test_a_reset_in_the_middle_of_nothing_leaves_nothing(server: MailServer, tal
 
 def test_a_lost_connection_in_the_content_leaves_nothing(server: MailServer) -> None:
     before = len(server.mailbox("alice@example.org"))
-    with Talk(server.connect("smtp")) as talk:
+    with SmtpTalk(server.connect("smtp")) as talk:
         for line in ("EHLO x.example.net", "MAIL FROM:<x@example.net>", "RCPT TO:<alice@example.org>", "DATA"):
             talk.say(line)
         talk.send(b"Subject: lost\r\n\r\n" + b"x" * 400_000)
@@ -149,23 +149,23 @@ def test_a_lost_connection_in_the_content_leaves_nothing(server: MailServer) -> 
         (b"Subject: only a header section\r\n", "250 2.0.0"),
     ],
 )
-def test_header_sections(talk: Talk, content: bytes, said: str) -> None:
+def test_header_sections(talk: SmtpTalk, content: bytes, said: str) -> None:
     assert talk.message("x@example.net", "alice@example.org", content=content)[:9] == said
 
 
-def test_a_body_without_header_section_stays_a_body(server: MailServer, talk: Talk) -> None:
+def test_a_body_without_header_section_stays_a_body(server: MailServer, talk: SmtpTalk) -> None:
     talk.message("x@example.net", "alice@example.org", content=b"no header field\r\nsecond\r\n")
     message = server.mailbox("alice@example.org")[-1]
     assert message.endswith(b"\r\n\r\nno header field\r\nsecond\r\n")
 
 
-def test_the_recipients_of_one_transaction_are_limited(talk: Talk) -> None:
+def test_the_recipients_of_one_transaction_are_limited(talk: SmtpTalk) -> None:
     talk.say("MAIL FROM:<x@example.net>")
     answers = [talk.say(f"RCPT TO:<alice+{number}@example.org>")[:9] for number in range(101)]
     assert answers == ["250 2.1.5"] * 100 + ["452 4.5.3"]
 
 
-def test_the_trace_tells_who_and_where(server: MailServer, talk: Talk) -> None:
+def test_the_trace_tells_who_and_where(server: MailServer, talk: SmtpTalk) -> None:
     queue_id = talk.message("x@example.net", "all@example.org").rpartition(" ")[2]
     accepted, routed = server.trace(queue_id)
     assert accepted.event == "accepted"
