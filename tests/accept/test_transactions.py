@@ -127,10 +127,10 @@ def test_a_reset_in_the_middle_of_nothing_leaves_nothing(server: MailServer, tal
 def test_a_lost_connection_in_the_content_leaves_nothing(server: MailServer) -> None:
     before = len(server.mailbox("alice@example.org"))
     with SmtpTalk(server.connect("smtp")) as talk:
-        for line in ("EHLO x.example.net", "MAIL FROM:<x@example.net>", "RCPT TO:<alice@example.org>", "DATA"):
+        for line in ("EHLO lost.example.net", "MAIL FROM:<x@example.net>", "RCPT TO:<alice@example.org>", "DATA"):
             talk.say(line)
         talk.send(b"Subject: lost\r\n\r\n" + b"x" * 400_000)
-    server.wait_for_log("session", reason="lost")
+    server.wait_for_log("session", helo="lost.example.net")
     assert spooled(server) == []
     assert len(server.mailbox("alice@example.org")) == before
 
