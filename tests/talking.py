@@ -113,8 +113,14 @@ class Talk:
 def greeted(address: tuple[str, int], name: str = "client.example.net") -> Talk:
     """A session after EHLO."""
     talk = Talk.to(address)
-    assert talk.hear().startswith("220 ")
-    assert talk.say(f"EHLO {name}").startswith("250")
+    try:
+        greeting = talk.hear()
+        assert greeting.startswith("220 "), greeting
+        answer = talk.say(f"EHLO {name}")
+        assert answer.startswith("250"), answer
+    except BaseException:
+        talk.close()
+        raise
     return talk
 
 
