@@ -1,4 +1,4 @@
-"""kill -9 at twenty moments while twenty clients send: what got its 250 arrives (invariant 1, invariant 2)."""
+"""docs/journeys/crash.md: kill -9 while twenty clients send; what got its 250 arrives (invariant 1, invariant 2)."""
 
 from __future__ import annotations
 
