@@ -184,4 +184,4 @@ class ScriptedMX:
             thread = threading.Thread(target=session.run, daemon=True)
             with self._changed:
                 self._sessions.append((session, thread))
-            thread.start()
+                thread.start()  # within the lock: `hang_up` joins every thread that it finds
