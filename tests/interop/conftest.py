@@ -87,7 +87,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """A certificate for this machine's loopback address, and the authority that clients are told to trust."""
     folder = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1", "localhost", "mail.example.org")
+    issued = authority.issue_cert("127.0.0.1", "localhost", common_name="localhost")  # fetchmail wants one
     authority.cert_pem.write_to_path(folder / "authority.pem")
     issued.private_key_pem.write_to_path(folder / "key.pem")
     for pem in issued.cert_chain_pems:
