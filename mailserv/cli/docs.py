@@ -14,6 +14,7 @@ import click
 
 from mailserv.cli.main import cli
 from mailserv.config.show import Row, rows
+from mailserv.hooks import show
 from mailserv.queue import state
 
 COMMAND = "python -m mailserv.cli.docs docs"
@@ -88,6 +89,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "commands.md": commands_page,
     "queue-states.md": state.page,
+    "hooks.md": show.page,
 }
 
 

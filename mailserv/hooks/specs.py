@@ -1,6 +1,6 @@
 """Every hook: when it is called, on which thread, what its answer means, and what happens when it raises.
 
-Kinds (design: docs/hooks.md): *collect* at start, all answers; *decide* None or a Verdict, the strictest wins;
+Kinds (docs/hooks.md is printed from here): *collect* at start, all answers; *decide* None or a Verdict, the strictest wins;
 *provide* the first answer that is not None; *notify* the answer is ignored.
 """
 
@@ -50,7 +50,7 @@ def hook(kind: Kind) -> Callable[[F], F]:
 def register_smtp_extensions() -> Iterable[SMTPExtension]:
     """SMTP service extensions: EHLO keywords, verbs, parameters.
 
-    Called: once at start and at reload. Thread: main. Answer: any number of SMTPExtension.
+    Called: once at start. Thread: main. Answer: any number of SMTPExtension.
     Raises: the server does not start, and names the plugin; so does a keyword or verb that two plugins claim.
     """
     raise AssertionError("a specification is never called")
