@@ -76,7 +76,7 @@ class Server:
         self._disk = disk
         self._clock = clock or SystemClock()
         self._resolver = resolver or Resolver(settings.dns.nameservers, timeout=settings.dns.timeout)
-        self._rng = rng or random.SystemRandom()
+        self._rng = rng or _chance()
         self._smtp_port = smtp_port
         self._started = ExitStack()
         self._listeners: list[Listener] = []
@@ -277,6 +277,11 @@ class Server:
     def _first_account(self, domain: str) -> str | None:
         addresses = sorted(account.address for account in self.store.accounts())
         return next((address for address in addresses if not domain or address.endswith(f"@{domain}")), None)
+
+
+def _chance() -> random.Random:
+    """Seeded by the system once. SystemRandom would make a system call, and give up the interpreter lock, for each id."""
+    return random.Random(random.SystemRandom().getrandbits(128))
 
 
 def _certificates(settings: Settings) -> Certificates | None:
