@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from mailserv.mail.address import Address
 
@@ -14,7 +15,12 @@ _SPACES = re.compile(r"\s+")
 
 def date_time(now: float) -> str:
     """`now` (epoch seconds) as RFC 5322 §3.3 writes it, in UTC."""
-    return format_datetime(datetime.fromtimestamp(int(now), UTC))
+    return _date_time(int(now))
+
+
+@lru_cache(maxsize=4)  # all messages of a second say the same
+def _date_time(second: int) -> str:
+    return format_datetime(datetime.fromtimestamp(second, UTC))
 
 
 def printable(text: str, limit: int = 500, *, keep_utf8: bool = False) -> str:
