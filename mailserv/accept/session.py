@@ -307,13 +307,15 @@ class SmtpSession:
     def _start_tls(self) -> bool:
         assert self._context.certificates is not None
         try:
-            context = self._context.certificates.context()
+            context = self._context.certificates.context(self._peer.service)
             tls = self._connection.start_tls(context, self._clock.monotonic() + self._limits.command_timeout)
         except OSError as error:
             self._reason = "tls"
             _log.info("tls_failed", session=self._peer.session_id, ip=self._peer.ip, error=str(error))
             return False
-        self._peer = replace(self._peer, tls=tls, helo="", esmtp=False)
+        self._peer = replace(
+            self._peer, tls=tls, helo="", esmtp=False, login=""
+        )  # RFC 3207 §4.2: all of it is forgotten
         return True
 
     def _view(self) -> SessionView:

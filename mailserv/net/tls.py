@@ -9,6 +9,7 @@ from pathlib import Path
 from mailserv.logging import get_logger
 
 _log = get_logger("tls")
+SERVICES = ("smtp", "submission", "submissions", "pop3", "pop3s")  # what TLS may be spoken on
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -28,26 +29,33 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 class Certificates:
-    """Gives the context for the next handshake. Any thread. A pair of files that can't be used leaves the old one in place."""
+    """Gives the context for the next handshake. Any thread. A pair of files that can't be used leaves the old one in place.
+
+    Each service has a context of its own: OpenSSL keeps TLS 1.2 sessions in the context and lets a client take them up
+    again by their id, also where there are no tickets, so one context for all would let a session cross to another service.
+    """
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._files = (certificate, key)
         self._lock = threading.Lock()
         self._seen = self._look()
-        self._context = server_context(certificate, key)
+        self._contexts = self._make()
 
-    def context(self) -> ssl.SSLContext:
-        """The context of the files as they are now (a stat of each), or the last good one."""
+    def context(self, service: str) -> ssl.SSLContext:
+        """The service's context of the files as they are now (a stat of each), or the last good one."""
         with self._lock:
             now = self._look()
             if now != self._seen:
                 self._seen = now
                 try:
-                    self._context = server_context(*self._files)
+                    self._contexts = self._make()
                     _log.info("certificate_reread", file=str(self._files[0]))
                 except OSError as error:
                     _log.warning("certificate_unusable", file=str(self._files[0]), error=str(error))
-            return self._context
+            return self._contexts[service]
+
+    def _make(self) -> dict[str, ssl.SSLContext]:
+        return {service: server_context(*self._files) for service in SERVICES}
 
     def _look(self) -> tuple[tuple[int, int, int], ...]:
         found = []

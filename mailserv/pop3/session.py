@@ -298,7 +298,7 @@ class Pop3Session:
     def _start_tls(self) -> bool:
         assert self._context.certificates is not None
         try:
-            context = self._context.certificates.context()
+            context = self._context.certificates.context(self._peer.service)
             tls = self._connection.start_tls(context, self._clock.monotonic() + self._limits.command_timeout)
         except OSError as error:
             self._reason = "tls"

@@ -159,20 +159,20 @@ def test_plain_text_is_no_handshake(
 
 def test_a_certificate_that_changed_is_reread(authority: trustme.CA, tmp_path: Path) -> None:
     certificates = Certificates(*write_pair(authority, tmp_path))
-    first = certificates.context()
-    assert certificates.context() is first
+    first = certificates.context("smtp")
+    assert certificates.context("smtp") is first
     write_pair(authority, tmp_path, "other.example.org")
-    assert certificates.context() is not first
+    assert certificates.context("smtp") is not first
 
 
 def test_a_certificate_that_broke_leaves_the_old_one(authority: trustme.CA, tmp_path: Path) -> None:
     files = write_pair(authority, tmp_path)
     certificates = Certificates(*files)
-    first = certificates.context()
+    first = certificates.context("smtp")
     files[0].write_text("not PEM")
-    assert certificates.context() is first
+    assert certificates.context("smtp") is first
     files[1].unlink()
-    assert certificates.context() is first
+    assert certificates.context("smtp") is first
 
 
 def test_a_service_gives_no_tickets(authority: trustme.CA, tmp_path: Path) -> None:
