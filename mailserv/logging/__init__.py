@@ -85,6 +85,7 @@ def close() -> None:
     writer, _log.writer = _log.writer, None
     if writer is None:
         return
+    set_level("warning")  # as before `configure`: who logs now has nobody who asked for more
     logging.captureWarnings(False)
     logging.getLogger().removeHandler(_handler)
     writer.close()
