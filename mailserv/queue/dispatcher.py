@@ -80,6 +80,7 @@ class Dispatcher:
         now = self._clock.now()
         self._expire_at = now + FIRST_EXPIRY
         self._store.on_queued(self._lanes.queued)
+        self._store.on_order(self.wake)
         back = self._store.reclaim(self._node, now)
         if back:
             _log.info("queue_reclaimed", rows=back)

@@ -171,6 +171,11 @@ class Store(Protocol):
         """
         ...
 
+    def on_order(self, callback: Callable[[], None]) -> None:
+        """Call back soon after another process changed the store: an operator wants something, now. On a thread of the
+        store's own: only signal."""
+        ...
+
     # queue, for operators (`queue_ids` empty: all). Each returns how many rows changed, works in small transactions,
     # and leaves claimed rows alone: they are being delivered.
     def queue_list(self, queue_ids: Sequence[str] = ()) -> list[QueueEntry]: ...

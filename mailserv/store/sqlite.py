@@ -111,6 +111,7 @@ class SqliteStore:
         self._known = accounts.Known(readers)
         self._lock = threading.Lock()
         self._callbacks: tuple[Callable[[frozenset[Route]], None], ...] = ()
+        self._order_callbacks: tuple[Callable[[], None], ...] = ()
         self.closing = ExitStack()
         self._beside = beside
         timeout = BUSY_TIMEOUT if beside is None else COMMAND_BUSY_TIMEOUT
@@ -152,6 +153,8 @@ class SqliteStore:
         now = self._clock.now()
         due = [route for route, at in self.destinations() if at <= now]
         self.writer.run(lambda work: work.queued.update(due))
+        for callback in self._order_callbacks:
+            callback()
 
     def refresh(self) -> None:
         """Read the accounts anew. Raises StoreError."""
@@ -239,6 +242,10 @@ class SqliteStore:
     def on_queued(self, callback: Callable[[frozenset[Route]], None]) -> None:
         with self._lock:
             self._callbacks = (*self._callbacks, callback)
+
+    def on_order(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            self._order_callbacks = (*self._order_callbacks, callback)
 
     # queue, for operators
 

@@ -2,107 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import random
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
 import pytest
 from queue_kit import BOB, DELIVERED, GREYLISTED, NET, REFUSED, UNREACHABLE, Script, World
+from queue_running import WAIT, Running, eventually, running
 
 from mailserv.errors import StoreUnavailable
-from mailserv.mail.delivery import Delivery, Transport
+from mailserv.mail.delivery import Delivery
 from mailserv.mail.outcome import Outcome
-from mailserv.queue.dispatcher import DAY, FIRST_EXPIRY, Dispatcher
+from mailserv.queue.dispatcher import DAY, FIRST_EXPIRY
 from mailserv.queue.leases import LEASE
 from mailserv.queue.workers import STORE_REST, Workers
 from mailserv.settings import Duration, Queue
-from mailserv.store.interface import Store
-
-WAIT = 10.0  # seconds that a test waits for another thread before it fails
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to do and nobody is told of."""
-    ends = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < ends
-        os.sched_yield()
-
-
-class Signals:
-    """A store that tells when a settlement was committed, and may be told to fail."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.changed = threading.Condition()
-        self.fail: dict[str, list[Exception]] = {}
-        self.calls: dict[str, int] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self.store, name)
-        if not callable(real):
-            return real
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with self.changed:
-                self.calls[name] = self.calls.get(name, 0) + 1
-                self.changed.notify_all()
-                errors = self.fail.get(name)
-                if errors:
-                    raise errors.pop(0)
-            if name == "settle":
-                kwargs["wait"] = True
-            try:
-                return real(*args, **kwargs)
-            finally:
-                with self.changed:
-                    self.changed.notify_all()
-
-        return call
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until `condition` holds; it is looked at after each call to the store."""
-        with self.changed:
-            assert self.changed.wait_for(condition, WAIT)
-
-
-class Running:
-    """A dispatcher over a world's store."""
-
-    def __init__(self, world: World, transports: dict[str, Transport], settings: Queue) -> None:
-        self.world = world
-        self.store = Signals(world.store)
-        self.dispatcher = Dispatcher(
-            self.store,  # type: ignore[arg-type]
-            transports,
-            world.bouncer,
-            clock=world.clock,
-            settings=settings,
-            node="node",
-            rng=random.Random(2),
-        )
-
-    def tick(self, seconds: float) -> None:
-        """Time passes; the dispatcher, which sleeps in real time, is told to look at the clock."""
-        self.world.clock.advance(seconds)
-        self.dispatcher._lanes.kick()
-
-    def stop(self, seconds: float = WAIT) -> None:
-        self.dispatcher.stop(self.world.clock.monotonic() + seconds)
-
-
-@contextmanager
-def running(world: World, transport: Transport | None, settings: Queue | None = None) -> Iterator[Running]:
-    made = Running(world, {"smtp": transport} if transport else {}, settings or Queue(workers=4))
-    made.dispatcher.start()
-    try:
-        yield made
-    finally:
-        made.stop()
+from mailserv.store.sqlite import open_store
 
 
 def test_new_mail_is_delivered_at_once(world: World) -> None:
@@ -318,6 +232,17 @@ def test_an_operator_s_wake_tries_a_dead_destination_again(world: World) -> None
         queue.store.until(lambda: [e.attempts for e in world.store.queue_list()] == [1])
         world.store.queue_retry(["Q1"], world.clock.now())
         queue.dispatcher.wake()
+        queue.store.until(lambda: not world.states())
+
+
+def test_a_command_s_retry_tries_a_dead_destination_again(world: World, tmp_path: Path) -> None:
+    answers: list[Outcome] = [UNREACHABLE, DELIVERED]
+    with running(world, Script(lambda _: answers.pop(0))) as queue:
+        world.queue("Q1")
+        queue.store.until(lambda: [e.attempts for e in world.store.queue_list()] == [1])
+        command = open_store(tmp_path, world.clock, exclusive=False)
+        command.queue_retry(["Q1"], world.clock.now())
+        command.close()
         queue.store.until(lambda: not world.states())
 
 
