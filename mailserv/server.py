@@ -321,7 +321,7 @@ def _with(settings: Settings, kept: dict[str, object]) -> Settings:
 
 
 def _raise_file_limit(settings: Settings) -> None:
-    """As many file descriptors as the sessions may need, or a warning that says what to change (design §10.7)."""
+    """As many file descriptors as the sessions may need, or a warning that says what to change (docs/lessons.md 7)."""
     wanted = settings.limits.sessions + settings.limits.pop3_sessions + settings.queue.workers * 2 + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:

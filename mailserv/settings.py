@@ -53,7 +53,7 @@ class TLS(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[limits]`: design §8; every number is per what its name says."""
+    """`[limits]`: docs/decisions/0013; every number is per what its name says."""
 
     message_size: Annotated[Size, Meta(description="largest message, told by SIZE (RFC 1870)")] = Size(50_000_000)
     header_size: Annotated[Size, Meta(description="largest header section")] = Size(1_000_000)

@@ -23,8 +23,8 @@ from mailserv.route.router import Resolution, may_relay
 
 _log = get_logger("accept")
 SUBMISSION = frozenset({"submission", "submissions"})
-ROOM_FACTOR = 1.5  # of the message limit must be free before a message is begun (Postfix's rule; design §10.4)
-SAME_DELIVERED_TO = 2  # times that one mailbox's Delivered-To may not be seen (design §8)
+ROOM_FACTOR = 1.5  # of the message limit must be free before a message is begun (Postfix's rule; docs/lessons.md 4)
+SAME_DELIVERED_TO = 2  # times that one mailbox's Delivered-To may not be seen (docs/decisions/0013)
 
 
 class Transaction:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mailserv.mail.delivery import Delivery
 
-RETURNED_SIZE = 50 * 1024  # octets: design §8; more is cut off (header sections) or not returned (messages)
+RETURNED_SIZE = 50 * 1024  # octets: docs/decisions/0013; more is cut off (header sections) or not returned (messages)
 _LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
 
 

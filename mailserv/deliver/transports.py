@@ -23,7 +23,7 @@ from mailserv.resolver import Resolver
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """What one connection carries before QUIT (design: 50 messages or 5 minutes, 50 recipients a transaction).
+    """What one connection carries before QUIT (docs/decisions/0013: 50 messages or 5 minutes, 50 recipients a transaction).
 
     Many servers end a session that goes on for longer; a fresh connection also lets other senders have their turn.
     """

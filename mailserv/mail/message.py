@@ -57,7 +57,7 @@ def header_section(content: Content, limit: int = 1024 * 1024) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class MailboxDelivery:
-    """One copy in one local mailbox: the row is the delivery. Key: (queue id, recipient) - see lesson 3 of the design.
+    """One copy in one local mailbox: the row is the delivery. Key: (queue id, recipient) - see docs/lessons.md 3.
 
     `account` is the account's address; `recipient` the forward-path it came for; `prefix` the header fields that
     final delivery adds before the content (Return-Path, RFC 5321 §4.4; Delivered-To), CRLF line ends.

@@ -13,7 +13,7 @@ from mailserv.mail.reply import Reply
 from mailserv.net.connection import Connection
 
 SHED_AFTER = 5.0  # seconds: a session that has done nothing for so long may lose its place to a new one
-STRESS_SHARE = 0.8  # of all places taken: from then on waits for a command are short (design §8)
+STRESS_SHARE = 0.8  # of all places taken: from then on waits for a command are short (docs/decisions/0013)
 
 
 class Place:
@@ -117,7 +117,7 @@ class Gate:
             place.connection.abort()
 
     def _shed(self, now: float) -> bool:
-        """Give the place of the oldest session that neither logged in nor began MAIL to somebody new (design §10.7)."""
+        """Give the place of the oldest session that neither logged in nor began MAIL to somebody new (docs/lessons.md 7)."""
         for place in self._places:
             if now - place.since < SHED_AFTER:
                 return False

@@ -13,7 +13,7 @@ SERVICES = ("smtp", "submission", "submissions", "pop3", "pop3s")  # what TLS ma
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS ≥ 1.2 and no session tickets: a ticket of one service must be worth nothing on another (design §10.8).
+    """TLS ≥ 1.2 and no session tickets: a ticket of one service must be worth nothing on another (docs/lessons.md 8).
 
     Raises OSError or ssl.SSLError when the files can't be read, are no PEM, or do not belong together.
     """

@@ -17,7 +17,7 @@ from mailserv.queue.leases import Leases
 from mailserv.queue.ledger import Ledger
 from mailserv.store.interface import Store
 
-CLAIM_ROWS = 50  # of one claim: as many recipients as one SMTP transaction takes (design §8)
+CLAIM_ROWS = 50  # of one claim: as many recipients as one SMTP transaction takes (docs/decisions/0013)
 SYNC_EACH = 16  # every so many attempts the settlement is waited for: a store that has failed is noticed, so that
 # a full disk costs few messages a second delivery
 LONGEST_PAUSE = 60.0  # seconds; then a dead destination is probed again, if mail is due there

@@ -18,7 +18,7 @@ from enum import Enum, auto
 from mailserv.clock import Clock
 from mailserv.mail.route import Route
 
-MOST_CONNECTIONS = 5  # at once to one destination, however well it goes (design §8)
+MOST_CONNECTIONS = 5  # at once to one destination, however well it goes (docs/decisions/0013)
 LONGEST_NAP = 600.0  # seconds; the machine's date may be set while we sleep for a row that is due
 TROUBLED_SHARE = 4  # one worker in so many is kept for destinations that are not known to be in trouble
 

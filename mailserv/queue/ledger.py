@@ -123,7 +123,7 @@ def _detail(row: QueuedRow, outcome: Outcome) -> dict[str, str | int | float]:
 
 
 def printable(text: str) -> str:
-    """A remote's words, fit for one line of a log or a terminal (design §10.6)."""
+    """A remote's words, fit for one line of a log or a terminal (docs/lessons.md 6)."""
     text = text[:LONGEST_DETAIL]
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 

@@ -1,4 +1,4 @@
-"""What is damaged goes to quarantine: never deleted, never in the way of the rest (design: lesson 5)."""
+"""What is damaged goes to quarantine: never deleted, never in the way of the rest (docs/lessons.md 5)."""
 
 from __future__ import annotations
 
