@@ -54,3 +54,12 @@ def test_every_module_that_is_named_is_there(page: Path) -> None:
         if not (room == "store" and hasattr(Store, name)):
             missing.append(word)
     assert missing == []
+
+
+def test_every_module_of_a_room_in_the_architecture_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Rooms")[2]
+    rows = re.findall(r"^\| `(\w+)/` \| (.*) \|$", text, re.MULTILINE)
+    assert {room for room, _ in rows} == ROOMS | {"plugins"}
+    for room, words in rows:
+        for name in re.findall(r"`([a-z][a-z0-9_]*)`", words):
+            assert (ROOT / "mailserv" / room / f"{name}.py").is_file(), f"{room}/{name}"

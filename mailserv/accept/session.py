@@ -23,9 +23,7 @@ from mailserv.protocol.sasl import Challenge
 from mailserv.protocol.smtp_server import Phase, SmtpServer, WireLimits
 
 _log = get_logger("smtp")
-STRESS_TIMEOUT = (
-    10.0  # seconds to wait for a stranger's command while nearly all places are taken (docs/decisions/0013)
-)
+STRESS_TIMEOUT = 10.0  # seconds for a stranger's command while nearly all places are taken (docs/decisions/0013)
 SLOWEST = 1024.0  # octets of content a second, on average: slower is somebody who only holds a place
 FAREWELL_TIME = 5.0  # seconds to get a last reply out
 
