@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -22,12 +23,11 @@ DEBIAN = {
     "postfix": "postfix",
     "smtp-source": "postfix",
     "smtp-sink": "postfix",
-    "unshare": "util-linux",
     "ip": "iproute2",
     "perl:Net::SSLeay": "libnet-ssleay-perl",
     "sasl:plain": "libsasl2-modules",
 }
-"""What `@pytest.mark.needs` may name (and "root"), and the package that brings it."""
+"""What `@pytest.mark.needs` may name (and "root" and "netns"), and the package that brings it."""
 
 NOT_RUN = pytest.StashKey[dict[str, str]]()
 
@@ -38,16 +38,19 @@ def missing(need: str) -> str:
     kind, _, name = need.partition(":") if ":" in need else ("", "", need)
     if need == "root":
         return "" if os.geteuid() == 0 else "only root can start it"
+    if need == "netns":
+        return "" if _succeeds("unshare", "--net", "true") else "this machine makes no network namespaces"
     if kind == "perl":
-        there = (
-            shutil.which("perl")
-            and not subprocess.run(["perl", f"-M{name}", "-e", "1"], capture_output=True).returncode
-        )
+        there = _succeeds("perl", f"-M{name}", "-e", "1")
     elif kind == "sasl":
         there = any(Path("/usr/lib").glob(f"*/sasl2/lib{name}.so"))
     else:
         there = shutil.which(need, path=PATH)
     return "" if there else f"{name} is not installed (Debian: {DEBIAN[need]})"
+
+
+def _succeeds(*command: str) -> bool:
+    return bool(shutil.which(command[0])) and not subprocess.run(command, capture_output=True).returncode
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,10 +79,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     not_run = config.stash[NOT_RUN]
     if not_run:
         terminalreporter.section(f"{len(not_run)} tests with other software were NOT RUN")
-        for reason in sorted(set(not_run.values())):
-            tests = sorted({nodeid.partition("[")[0] for nodeid, why in not_run.items() if why == reason})
-            terminalreporter.write_line(f"{reason}:")
-            terminalreporter.write_line("".join(f"    {test}\n" for test in tests))
+        what = Counter((reason, nodeid.partition("::")[0]) for nodeid, reason in not_run.items())
+        for (reason, file), count in sorted(what.items()):
+            terminalreporter.write_line(f"{reason}: {count} of {file}")
 
 
 @pytest.fixture(scope="session")

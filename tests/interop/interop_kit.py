@@ -11,6 +11,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -159,7 +160,15 @@ class Mailserv:
 
     def command(self, *arguments: str) -> Ran:
         """`mailserv ARGUMENTS` beside the running server."""
-        return run("mailserv", *arguments, "--config", str(self.folder / "mailserv.toml"), home=self.folder)
+        return run(
+            sys.executable,
+            "-m",
+            "mailserv",
+            *arguments,
+            "--config",
+            str(self.folder / "mailserv.toml"),
+            home=self.folder,
+        )
 
 
 def settings(certificates: Certificates, more: str) -> str:

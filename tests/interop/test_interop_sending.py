@@ -168,6 +168,16 @@ def test_curl_sends_to_an_internationalised_address(server: Mailserv, tmp_path: 
     assert received_with(mail) == "UTF8SMTP"
 
 
+@pytest.mark.needs("curl")
+def test_curl_logs_in_under_an_internationalised_name(server: Mailserv, tmp_path: Path) -> None:
+    lea, alice = server.add_account("léa"), server.add_account()
+    sending = Sending(server, tmp_path, "submissions", "tls", "PLAIN", lea, lea.address)
+    curl(sending, [alice.address], SAMPLES["eight_bit"])
+    (mail,) = server.mailbox(alice)
+    assert mail.startswith("Return-Path: <léa@example.org>\r\n".encode())
+    assert received_with(mail) == "UTF8SMTPSA"
+
+
 def test_smtplib_sends_to_an_internationalised_address(server: Mailserv) -> None:
     zoe = server.add_account("zoë")
     with smtplib.SMTP("127.0.0.1", server.ports["smtp"], "client.example.net", timeout=SECONDS) as client:
