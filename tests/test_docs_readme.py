@@ -72,7 +72,7 @@ def test_a_file_that_is_named_is_there(page: Path) -> None:
 
 @pytest.mark.parametrize("line", lines("mailserv "))
 def test_a_command_has_the_options_that_are_typed(line: str) -> None:
-    context = click.Context(cli)
+    context = click.Context(cli, info_name="mailserv", **cli.context_settings)
     command: click.Command = cli
     arguments = shlex.split(line)[1:]
     while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
@@ -80,7 +80,7 @@ def test_a_command_has_the_options_that_are_typed(line: str) -> None:
         assert found, line
         command = found
     if arguments != ["--version"]:
-        command.make_context(command.name, arguments)
+        command.make_context(command.name, arguments, parent=context)
 
 
 def test_the_dns_records_can_be_read_and_are_all_there() -> None:
