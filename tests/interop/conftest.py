@@ -37,7 +37,7 @@ def missing(need: str) -> str:
     """Why `need` is not there; empty when it is."""
     kind, _, name = need.partition(":") if ":" in need else ("", "", need)
     if need == "root":
-        return "" if os.geteuid() == 0 else "only root can start it"
+        return "" if os.geteuid() == 0 else "only root can run it"
     if need == "netns":
         return "" if _succeeds("unshare", "--net", "true") else "this machine makes no network namespaces"
     if kind == "perl":
