@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -60,12 +61,13 @@ class Talk:
         """Whether the server closes without another word."""
         return not self._buffer and self._receive() == b""
 
-    def drip(self, octet: bytes, every: float = 0.02, longest: float = PATIENCE) -> float:
+    def drip(self, octet: bytes, meanwhile: Callable[[], None] = lambda: None) -> float:
         """Send one octet after the other until the server says something or closes; how long it took, in seconds."""
         began = time.monotonic()
-        while not select.select([self.sock], [], [], every)[0]:
-            if time.monotonic() - began > longest:
-                raise AssertionError(f"dripped for {longest} s and nobody minded")
+        while not select.select([self.sock], [], [], 0.02)[0]:
+            meanwhile()
+            if time.monotonic() - began > PATIENCE:
+                raise AssertionError(f"dripped for {PATIENCE} s and nobody minded")
             try:
                 self.send(octet)
             except OSError:

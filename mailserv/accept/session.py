@@ -142,7 +142,10 @@ class SmtpSession:
         output = self._core.output()
         if output:
             self._command_ends = 0.0  # something was answered: the wait for the next command starts anew
-            self._connection.send(output, self._clock.monotonic() + self._limits.command_timeout)
+            try:
+                self._connection.send(output, self._clock.monotonic() + self._limits.command_timeout)
+            except TimeoutError as error:  # a reply may be cut anywhere: a farewell would be taken for the rest of it
+                raise BrokenPipeError from error
 
     def _farewell(self, last: Reply) -> None:
         try:
