@@ -188,8 +188,8 @@ def test_smtplib_sends_to_an_internationalised_address(server: Mailserv) -> None
 
 
 @pytest.mark.needs("curl")
-def test_curl_verifies_and_expands(server: Mailserv, tmp_path: Path) -> None:
+def test_vrfy_tells_curl_nothing_and_help_helps(server: Mailserv, tmp_path: Path) -> None:
     alice = server.add_account()
     url = f"smtp://127.0.0.1:{server.ports['smtp']}/client.example.net"
-    assert "252" in run("curl", "-sv", url, "--mail-rcpt", alice.address, home=tmp_path).text  # VRFY tells nothing
+    assert "252" in run("curl", "-sv", url, "--mail-rcpt", alice.address, home=tmp_path).text
     assert "214" in run("curl", "-sv", url, "--request", "HELP", home=tmp_path).text
