@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 class Process:
@@ -25,6 +26,15 @@ class Process:
             text=True,
         )
         self.seen: list[str] = []
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def stderr(self) -> IO[str]:
+        assert self._process.stderr
+        return self._process.stderr
 
     def until(self, pattern: str) -> re.Match[str]:
         """Read standard error up to a line that has the pattern. Fails when the process ends before."""
