@@ -34,8 +34,6 @@ cli.add_command(check)
 cli.add_command(queue)
 cli.add_command(serve)
 cli.add_command(try_it)
-cli.add_command(serve)
-cli.add_command(try_it)
 cli.add_command(user)
 
 
