@@ -45,7 +45,7 @@ def missing(need: str) -> str:
     elif kind == "sasl":
         there = any(Path("/usr/lib").glob(f"*/sasl2/lib{name}.so"))
     else:
-        there = shutil.which(need, path=PATH)
+        there = shutil.which(need, path=PATH) is not None
     return "" if there else f"{name} is not installed (Debian: {DEBIAN[need]})"
 
 

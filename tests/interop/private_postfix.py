@@ -125,7 +125,7 @@ def _configure(folder: Path, certificates: Certificates, settings: str, port: in
 def _stop(folder: Path, process: subprocess.Popen[str], log: Lines) -> None:
     """In order; and if it does not go so, by force. Nobody of it is left: the log has as many ends as writers."""
     try:
-        stop = ["postfix", "-c", folder / "etc", "stop"]
+        stop = ["postfix", "-c", str(folder / "etc"), "stop"]
         subprocess.run(stop, env={"PATH": PATH}, capture_output=True, timeout=SECONDS, check=True)
         process.wait(SECONDS)
     finally:
