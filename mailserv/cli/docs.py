@@ -1,23 +1,28 @@
 """The pages of docs/ that are printed from the code: `python -m mailserv.cli.docs [--check] [FOLDER]`.
 
+In a page docs/plugins/NAME.md only the plugin's settings are printed, between two marks; the words are somebody's.
 bin/check runs it with --check, so that a page cannot stay behind its code.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import entry_points
 from itertools import groupby
 from pathlib import Path
 
 import click
+import msgspec
 
 from mailserv.cli.main import cli
-from mailserv.config.show import Row, rows
+from mailserv.config.show import Row, plugin_rows, rows
 from mailserv.hooks import show
+from mailserv.hooks.host import GROUP
 from mailserv.queue import state
 
 COMMAND = "python -m mailserv.cli.docs docs"
+SETTINGS_MARK, SETTINGS_END = "<!-- settings -->", "<!-- /settings -->"
 
 
 def settings_page() -> str:
@@ -38,8 +43,7 @@ def settings_page() -> str:
         "  and the log says why. What is marked **restart** waits for one.",
     ]
     for table, group in groupby(rows(), key=lambda row: row.table):
-        lines += ["", f"## {_heading(table)}", "", "| setting | value | default | meaning |", "|---|---|---|---|"]
-        lines += [_settings_row(row) for row in group]
+        lines += ["", f"## {_heading(table)}", "", *_settings_table(group)]
     return "\n".join(lines) + "\n"
 
 
@@ -49,6 +53,10 @@ def _heading(table: str) -> str:
     return {"listen": "`[[listen]]`", "routes": '`[routes]`, the long form of an entry: `"domain" = { to = … }`'}.get(
         table, f"`[{table}]`"
     )
+
+
+def _settings_table(table: Iterable[Row]) -> list[str]:
+    return ["| setting | value | default | meaning |", "|---|---|---|---|", *map(_settings_row, table)]
 
 
 def _settings_row(row: Row) -> str:
@@ -85,6 +93,24 @@ def _walk(context: click.Context) -> Iterator[click.Context]:
             yield from _walk(click.Context(inner, info_name=name, parent=context))
 
 
+def plugin_page(name: str, text: str) -> str:
+    """docs/plugins/NAME.md: `text` with the settings of the plugin between its marks; without marks, as it is."""
+    head, mark, rest = text.partition(SETTINGS_MARK)
+    if not mark:
+        return text
+    _, end_mark, tail = rest.partition(SETTINGS_END)
+    lines: list[str] = []
+    struct = entry_points(group=GROUP)[name].load().Settings
+    for table, group in groupby(plugin_rows(struct, f"plugin.{name}"), key=lambda row: row.table):
+        lines += [f"`[{table}]`", "", *_settings_table(_without_restart(row) for row in group), ""]
+    return "\n".join([head + mark, "", *lines, end_mark + tail])
+
+
+def _without_restart(row: Row) -> Row:
+    """All settings of plugins wait for a restart: it need not be said of each."""
+    return msgspec.structs.replace(row, restart=False)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "commands.md": commands_page,
@@ -98,14 +124,23 @@ PAGES: dict[str, Callable[[], str]] = {
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path("docs"))
 def docs(check: bool, folder: Path) -> None:
     """Write the generated pages into FOLDER."""
-    old = [name for name, page in PAGES.items() if _read(folder / name) != page()]
+    pages = {name: page() for name, page in PAGES.items()} | _plugin_pages(folder)
+    old = [name for name, page in pages.items() if _read(folder / name) != page]
     for name in old:
         if check:
             click.echo(f"{folder / name} is not up to date: {COMMAND}", err=True)
         else:
-            (folder / name).write_text(PAGES[name](), encoding="utf-8")
+            (folder / name).write_text(pages[name], encoding="utf-8")
             click.echo(f"wrote {folder / name}")
     sys.exit(1 if check and old else 0)
+
+
+def _plugin_pages(folder: Path) -> dict[str, str]:
+    """Of the pages that are there."""
+    return {
+        f"plugins/{path.name}": plugin_page(path.stem, path.read_text(encoding="utf-8"))
+        for path in sorted((folder / "plugins").glob("*.md"))
+    }
 
 
 def _read(path: Path) -> str | None:

@@ -49,6 +49,18 @@ def rows() -> list[Row]:
     return [*top, *tables]
 
 
+def plugin_rows(struct: type[msgspec.Struct], table: str) -> list[Row]:
+    """Every setting of a plugin's struct, then those of the structs within it, as `table` and "table.field.NAME"."""
+    found = _rows_of(struct, table)
+    hints = get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        inner = _struct_in(hints[field.name])
+        if inner is not None:
+            name = ".NAME" if get_origin(_bare(hints[field.name])) is dict else ""
+            found += plugin_rows(inner, f"{table}.{field.name}{name}")
+    return found
+
+
 def as_toml(value: object) -> str:
     """A default value as TOML."""
     if isinstance(value, Duration):

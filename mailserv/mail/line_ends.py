@@ -1,0 +1,16 @@
+"""Content as programs on this machine keep it: LF line ends, as in a Maildir or on a command's standard input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+
+def with_lf(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Every CRLF an LF, also one that lies across the border of two blocks; any other CR stays. Holds one block."""
+    half = b""
+    for block in blocks:
+        whole = half + block
+        half = b"\r" if whole.endswith(b"\r") else b""
+        yield whole.removesuffix(half).replace(b"\r\n", b"\n")
+    if half:
+        yield half

@@ -1,0 +1,39 @@
+"""docs/plugins/: a page for each shipped plugin that has settings, with the settings that it has now."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from mailserv.cli.docs import plugin_page
+from mailserv.hooks.host import GROUP
+
+FOLDER = Path(__file__).parent.parent / "docs" / "plugins"
+PAGES = sorted(FOLDER.glob("*.md"))
+SHIPPED = {path.parent.name for path in (FOLDER.parent.parent / "plugins").glob("mailserv_*/__init__.py")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_has_the_settings_of_its_plugin(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert f"mailserv_{page.stem}" in SHIPPED
+    assert text == plugin_page(page.stem, text), "python -m mailserv.cli.docs docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_names_code_and_tests_that_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = [word for word in text.split("`")[1::2] if word.startswith(("plugins/", "tests/"))]
+    assert named
+    assert [name for name in named if not (FOLDER.parent.parent / name).exists()] == []
+
+
+def test_a_setting_that_is_not_in_its_page_is_noticed() -> None:
+    page = "<!-- settings -->\n<!-- /settings -->\nend\n"
+    printed = plugin_page("maildir", page)
+    assert "| `path` |" in printed
+    assert printed.endswith("<!-- /settings -->\nend\n")
+    assert plugin_page("maildir", printed) == printed
+    assert entry_points(group=GROUP)["maildir"].load().Settings is not None
