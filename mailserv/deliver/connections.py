@@ -15,8 +15,8 @@ from mailserv.deliver.mx import Target
 from mailserv.errors import ProtocolError
 from mailserv.mail.fields import printable
 from mailserv.mail.reply import Reply
+from mailserv.mail.smtp_reply import ReplyReader, ServerReply
 from mailserv.protocol.smtp_client import Capabilities, Step
-from mailserv.protocol.smtp_reply import ReplyReader, ServerReply
 from mailserv.protocol.smtp_transaction import QUIT
 
 READ_SIZE = 65_536  # octets asked for at once

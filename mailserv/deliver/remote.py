@@ -9,8 +9,8 @@ from enum import Enum, auto
 from mailserv.deliver.connections import ClientConnection
 from mailserv.deliver.work import Part, Work
 from mailserv.errors import ProtocolError, StoreError
+from mailserv.mail.dot_stuffing import stuff
 from mailserv.mail.reply import LOCAL_ERROR
-from mailserv.protocol.dots import stuff
 from mailserv.protocol.outgoing import fold
 from mailserv.protocol.smtp_client import Step
 from mailserv.protocol.smtp_transaction import LONE_DOT, Transaction

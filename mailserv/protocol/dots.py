@@ -1,8 +1,6 @@
-"""Dots and the end of data (RFC 5321 §4.5.2, RFC 1939 §3): whole blocks at a time, never line by line."""
+"""Dots and the end of data as they come in (RFC 5321 §4.5.2): whole blocks at a time, never line by line."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable, Iterator
 
 END_OF_DATA = b"\r\n.\r\n"
 
@@ -83,22 +81,3 @@ class DotReader:
             or content.count(b"\r") != pairs + half_at_end
             or (self._after_cr and not half_at_start)
         )
-
-
-def stuff(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Dot-stuffed content ready for the wire, its last line ended if it was not, and the final ".\\r\\n".
-
-    Holds one block at a time. The caller's content has CRLF line ends; bare ones pass as they are.
-    """
-    tail = b"\r\n"
-    for block in blocks:
-        if not block:
-            continue
-        if block[0] == 0x2E and tail == b"\r\n":
-            yield b"."
-        elif tail[-1:] == b"\r" and block.startswith(b"\n."):
-            yield b"\n."
-            block = block[1:]
-        tail = (tail + block[-2:])[-2:]
-        yield block.replace(b"\r\n.", b"\r\n..") if b"\r\n." in block else block
-    yield b".\r\n" if tail == b"\r\n" else b"\r\n.\r\n"

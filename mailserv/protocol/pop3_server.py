@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 
 from mailserv.errors import ProtocolError
+from mailserv.mail.dot_stuffing import stuff
 from mailserv.protocol import pop3_commands as commands
 from mailserv.protocol.commands import HTTP_VERBS
-from mailserv.protocol.dots import stuff
 from mailserv.protocol.lines import LineFault, LineReader
 from mailserv.protocol.pop3_commands import (
     Auth,

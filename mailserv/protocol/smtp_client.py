@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from mailserv.mail.reply import Reply, Severity
-from mailserv.protocol.smtp_reply import ServerReply
+from mailserv.mail.smtp_reply import ServerReply
 
 
 class Step(Enum):

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from mailserv.errors import ProtocolError
 from mailserv.mail.address import Address
 from mailserv.mail.reply import Reply, Severity
+from mailserv.mail.smtp_reply import ServerReply
 from mailserv.protocol.smtp_client import Capabilities, Step
-from mailserv.protocol.smtp_reply import ServerReply
 
 RSET = b"RSET\r\n"
 QUIT = b"QUIT\r\n"

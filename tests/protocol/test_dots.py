@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailserv.protocol.dots import DotReader, stuff
+from mailserv.mail.dot_stuffing import stuff
+from mailserv.protocol.dots import DotReader
 
 Result = tuple[bytes, bool, bool, bytes]  # content, ended, bare, rest
 

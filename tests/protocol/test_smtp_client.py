@@ -7,6 +7,7 @@ import base64
 import pytest
 
 from mailserv.mail.reply import Reply
+from mailserv.mail.smtp_reply import ServerReply
 from mailserv.protocol.smtp_client import (
     Capabilities,
     Handshake,
@@ -18,7 +19,6 @@ from mailserv.protocol.smtp_client import (
     open_session,
     read_capabilities,
 )
-from mailserv.protocol.smtp_reply import ServerReply
 
 LOGIN = Login("alice", "geheim")
 PLAIN = "AUTH PLAIN " + base64.b64encode(b"\0alice\0geheim").decode()

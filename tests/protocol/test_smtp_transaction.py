@@ -7,8 +7,8 @@ import pytest
 from mailserv.errors import ProtocolError
 from mailserv.mail.address import NULL_REVERSE_PATH, Address
 from mailserv.mail.reply import Reply
+from mailserv.mail.smtp_reply import ServerReply
 from mailserv.protocol.smtp_client import Capabilities, Step
-from mailserv.protocol.smtp_reply import ServerReply
 from mailserv.protocol.smtp_transaction import Transaction, mail_command, rcpt_command
 
 MAIL, RCPTS = b"MAIL FROM:<a@x>\r\n", [b"RCPT TO:<b@y>\r\n", b"RCPT TO:<c@y>\r\n"]

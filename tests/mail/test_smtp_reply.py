@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mailserv.errors import ProtocolError
 from mailserv.mail.reply import Reply
-from mailserv.protocol.smtp_reply import MAX_LINE, MAX_LINES, ReplyReader, ServerReply
+from mailserv.mail.smtp_reply import MAX_LINE, MAX_LINES, ReplyReader, ServerReply
 
 
 def read_all(data: bytes, size: int = 10_000) -> list[ServerReply]:

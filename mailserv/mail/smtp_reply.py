@@ -9,6 +9,8 @@ from mailserv.errors import ProtocolError
 from mailserv.mail.fields import printable
 from mailserv.mail.reply import Reply, Severity
 
+__all__ = ["ProtocolError", "ReplyReader", "ServerReply"]  # the error, too: a plugin that reads replies catches it
+
 MAX_LINE = 2048  # octets; RFC 5321 §4.5.3.1.5 says 512, real servers put a URL behind it
 MAX_LINES = 100  # lines of one reply; the longest honest one is an EHLO of some thirty
 MAX_REPLY = 65_536  # octets of one reply
