@@ -126,6 +126,11 @@ class Server:
         self._extensions = ExtensionTable(plugins.extensions)
         self._checks = Checks(plugins.runner)
         self._queue_ids = QueueIds(self._rng)
+        self._bouncer = Bouncer(
+            hostname=settings.hostname,
+            resolve=lambda address: self._smtp.router.resolve(address),
+            queue_ids=self._queue_ids,
+        )
         self._maildrops = OpenMaildrops()
         self._smtp_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._smtp_rate.allows(ip))
         self._pop3_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._pop3_rate.allows(ip))
@@ -163,6 +168,7 @@ class Server:
             store=self.store,
             router=router,
             checks=self._checks,
+            bouncer=self._bouncer,
             extensions=self._extensions,
             queue_ids=self._queue_ids,
             logins=logins,
@@ -185,11 +191,6 @@ class Server:
 
     def _make_queue(self, plugins: Plugins) -> None:
         settings = self.settings
-        bouncer = Bouncer(
-            hostname=settings.hostname,
-            resolve=lambda address: self._smtp.router.resolve(address),
-            queue_ids=self._queue_ids,
-        )
         self._transport = SmtpTransport(
             settings.hostname,
             self._resolver,
@@ -202,7 +203,7 @@ class Server:
         self._dispatcher = Dispatcher(
             self.store,
             Transports(self._transport, plugins.transports.items()).by_name,
-            bouncer,
+            self._bouncer,
             clock=self._clock,
             settings=settings.queue,
             node=settings.hostname,

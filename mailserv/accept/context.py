@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mailserv.bounce.policy import Bouncer
 from mailserv.clock import Clock
 from mailserv.filter.checks import Checks
 from mailserv.filter.logins import Logins
@@ -25,6 +26,7 @@ class Context:
     store: Store
     router: Router
     checks: Checks
+    bouncer: Bouncer
     extensions: ExtensionTable
     queue_ids: QueueIds
     logins: Logins

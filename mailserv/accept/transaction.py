@@ -8,6 +8,7 @@ from dataclasses import replace
 from mailserv import metrics
 from mailserv.accept.content import ContentSink, failure_reply
 from mailserv.accept.context import Context
+from mailserv.accept.success import parameters_onward, success_notices
 from mailserv.errors import StoreError
 from mailserv.filter import headers
 from mailserv.logging import get_logger
@@ -127,7 +128,8 @@ class Transaction:
             self._sink.discard()
             return self._refused(reply.TOO_MANY_HOPS)
         try:
-            self._context.store.accept(acceptance)
+            notices = success_notices(self._context.bouncer, acceptance, self._resolutions)
+            self._context.store.accept(acceptance, notices)
         except StoreError as error:
             _log.error("store_failed", queue_id=self._queue_id, error=str(error))
             return self._refused(failure_reply(error))
@@ -158,7 +160,8 @@ class Transaction:
                 mailboxes.setdefault((account, address.key), MailboxDelivery(account, str(address), prefix))
             for address, route in resolution.remotes:
                 key = (address.local_part, address.domain)
-                queued.setdefault(key, QueuedRecipient(address, original, route, recipient.parameters))
+                onward = parameters_onward(recipient, resolution)
+                queued.setdefault(key, QueuedRecipient(address, original, route, onward))
             trace.append(self._trace_routed(original, resolution))
         return Acceptance(
             queue_id=self._queue_id,

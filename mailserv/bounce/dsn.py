@@ -1,8 +1,9 @@
 """Delivery status notifications: the document (RFC 3464, 6522; internationalised: RFC 6533).
 
 multipart/report of three parts: words for a person, fields for a program, and the header section of the message it is
-about (or the whole of it when RET=FULL asked for that and it is small, RFC 3461 §4.3). All of it is 7-bit unless a part
-must be 8-bit: a whole 8-bit message (no transfer encoding may cover it, RFC 2046 §5.2.1), a To that is not ASCII.
+about (or the whole of it when it failed, RET=FULL asked for that, and it is small, RFC 3461 §4.3). All of it is 7-bit
+unless a part must be 8-bit: a whole 8-bit message (no transfer encoding may cover it, RFC 2046 §5.2.1), a To that is not
+ASCII.
 
 Whatever a peer said is cleaned before it stands here.
 """
@@ -20,11 +21,12 @@ from mailserv.mail.address import Address
 from mailserv.mail.delivery import QueuedRow
 from mailserv.mail.fields import date_time, printable, received_here
 from mailserv.mail.message import BytesContent, header_section
-from mailserv.mail.outcome import Deferred, Outcome
+from mailserv.mail.outcome import Deferred, Delivered, Outcome
 from mailserv.mail.xtext import decode_xtext
 
 _MESSAGE_ID = re.compile(rb"^message-id[ \t]*+:\s*+(<[!-;=?-~]{3,490}>)[ \t]*+\r?$", re.IGNORECASE | re.MULTILINE)
 _ENHANCED = re.compile(r"[245]\.(\d{1,3}\.\d{1,3})")
+_UNKNOWN_STATUS = {2: "2.0.0", 4: "4.4.7", 5: "5.0.0"}
 _FOLD_AT = 76  # characters: RFC 5322 §2.1.1 asks for lines of at most 78
 
 
@@ -39,7 +41,11 @@ class Document:
 def compose(about: Notice) -> Document:
     """Write the DSN. Reads the header section of the message it is about (its whole when it is returned); pure otherwise."""
     header = header_section(about.delivery.content)
-    parts = (_words_part(about), _status_part(about), returned_part(about.delivery, header))
+    parts = (
+        _words_part(about),
+        _status_part(about),
+        returned_part(about.delivery, header, whole=about.kind is Kind.FAILED),
+    )
     boundary = _boundary(about.queue_id, parts)
     head = _head(about, header, boundary)
     needs_utf8 = not head.isascii()
@@ -123,24 +129,32 @@ def _recipient_fields(about: Notice, row: QueuedRow, outcome: Outcome) -> list[s
     fields = [
         *_original_recipient(row),
         f"Final-Recipient: {_typed(row.forward_path)}",
-        f"Action: {'delayed' if delayed else 'failed'}",
+        f"Action: {_action(about.kind, outcome)}",
         f"Status: {status(outcome)}",
     ]
     remote = notice.remote_host(outcome)
     if remote:
         fields.append(f"Remote-MTA: dns; {remote}")
-    kind = "smtp" if remote else "x-mailserv"  # RFC 3464 §2.3.6: "smtp" is what a remote server said
-    fields.append(f"Diagnostic-Code: {kind}; {printable(str(outcome.reply))}")
+    if remote or not isinstance(outcome, Delivered):
+        kind = "smtp" if remote else "x-mailserv"  # RFC 3464 §2.3.6: "smtp" is what a remote server said
+        fields.append(f"Diagnostic-Code: {kind}; {printable(str(outcome.reply))}")
     fields.append(f"Last-Attempt-Date: {date_time(about.now)}")
     if delayed and about.give_up_at:
         fields.append(f"Will-Retry-Until: {date_time(about.give_up_at)}")
     return fields
 
 
+def _action(kind: Kind, outcome: Outcome) -> str:
+    """RFC 3464 §2.3.3."""
+    if isinstance(outcome, Delivered):
+        return outcome.success.value
+    return "delayed" if kind is Kind.DELAYED else "failed"
+
+
 def _original_recipient(row: QueuedRow) -> list[str]:
     """RFC 3464 §2.3.1: what ORCPT says (RFC 3461 §4.2), else the forward-path before our aliases where it is another."""
     kind, _, name = row.parameters.get("ORCPT", "").partition(";")
-    name = _decoded(name)
+    name = _decoded(name) if name.isascii() else _in_seven_bits(name)
     if kind.isascii() and kind.replace("-", "").isalnum() and name:
         return [f"Original-Recipient: {kind}; {name}"]
     if row.original != row.forward_path and row.original.domain:
@@ -152,9 +166,11 @@ def _typed(address: Address) -> str:
     """An address with its type; outside ASCII in the form that 7-bit transport can carry (RFC 6533 §3)."""
     if address.is_ascii:
         return f"rfc822; {address}"
-    return "utf-8; " + "".join(
-        char if " " < char <= "~" and char != "\\" else f"\\x{{{ord(char):X}}}" for char in str(address)
-    )
+    return f"utf-8; {_in_seven_bits(str(address))}"
+
+
+def _in_seven_bits(text: str) -> str:
+    return "".join(char if " " < char <= "~" and char != "\\" else f"\\x{{{ord(char):X}}}" for char in text)
 
 
 def _decoded(xtext: str) -> str:
@@ -170,11 +186,14 @@ def status(outcome: Outcome) -> str:
 
     Class 4 also for what was given up: its definition is "abandonment or delay" of a message that may be sent again.
     """
-    number = 4 if isinstance(outcome, Deferred) else 5
+    if isinstance(outcome, Delivered):
+        number = 2
+    else:
+        number = 4 if isinstance(outcome, Deferred) else 5
     found = _ENHANCED.fullmatch(outcome.reply.enhanced)
     if found:
         return f"{number}.{found.group(1)}"
-    return "4.4.7" if number == 4 else "5.0.0"
+    return _UNKNOWN_STATUS[number]
 
 
 def _folded(line: str) -> str:

@@ -9,7 +9,7 @@ from enum import Enum
 from mailserv.mail.address import Address
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.fields import date_time, printable
-from mailserv.mail.outcome import Deferred, Outcome
+from mailserv.mail.outcome import Deferred, Delivered, Outcome, Success
 
 # RFC 3463 §3: what the person who wrote the message can make of it. Subject and detail, without the class.
 _HINTS = {
@@ -26,6 +26,13 @@ _HINTS = {
     "7.1": "That server refused the message; only the people who run it can say why.",
 }
 
+_SUCCESS = {
+    Success.DELIVERED: "It is in the mailbox.",
+    Success.RELAYED: "It was passed on to a server that does not tell what becomes of it; you will hear no more.",
+    Success.EXPANDED: "It was passed on to the several addresses that this one stands for.",
+    Success.HANDED_ON: "It was passed on to a server that will tell what becomes of it.",
+}
+
 
 class Kind(Enum):
     """What is reported, and to whom."""
@@ -33,6 +40,7 @@ class Kind(Enum):
     FAILED = "failed"  # to the reverse-path
     DELAYED = "delayed"  # to the reverse-path
     UNTOLD = "untold"  # a failure that the reverse-path can't be told: to postmaster
+    SUCCEEDED = "succeeded"  # to the reverse-path, which asked for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,13 @@ def subject(about: Notice) -> str:
         return "Your message is late, and still on its way"
     if about.kind is Kind.UNTOLD:
         return "A message could not be delivered, nor its sender told"
+    if about.kind is Kind.SUCCEEDED:
+        return "Your message has arrived" if _all_arrived(about) else "Your message is on its way"
     return "Your message could not be delivered"
+
+
+def _all_arrived(about: Notice) -> bool:
+    return all(isinstance(outcome, Delivered) and outcome.success is Success.DELIVERED for _, outcome in about.rows)
 
 
 def words(about: Notice) -> str:
@@ -86,6 +100,8 @@ def _opening(about: Notice) -> list[str]:
             f"Your message of {arrived} has not yet been delivered to {to_whom}. You need not do anything: do not send it "
             "again, it is tried again by itself."
         ]
+    if about.kind is Kind.SUCCEEDED:
+        return [f"Your message of {arrived} went well. You asked to be told what became of it for {to_whom}."]
     if about.kind is Kind.UNTOLD:
         return [
             f"The message {about.delivery.queue_id} of {arrived} from <{about.delivery.reverse_path}> could not be delivered "
@@ -104,6 +120,8 @@ def _recipient(kind: Kind, row: QueuedRow, outcome: Outcome) -> str:
         name += f"\n  (you wrote to <{row.original}>)" if kind is not Kind.UNTOLD else f"\n  (for <{row.original}>)"
     remote = printable(outcome.remote, 300)
     said = printable(str(outcome.reply), keep_utf8=True)
+    if isinstance(outcome, Delivered):
+        return f"{name}\n{_indented(_SUCCESS[outcome.success])}"
     lines = [name, _indented(f"{remote} said: {said}" if remote else said)]
     if isinstance(outcome, Deferred) and kind is not Kind.DELAYED:
         tries = row.attempts + 1
@@ -120,6 +138,10 @@ def _closing(about: Notice) -> str:
         return (
             f"It will be tried again{until}. If it can't be delivered, you will be told; if it can, you will hear no more "
             f"of it. Should you ask about it, its name here is {about.delivery.queue_id}."
+        )
+    if about.kind is Kind.SUCCEEDED:
+        return (
+            f"Below is a report for mail programs. Should you ask about it, its name here is {about.delivery.queue_id}."
         )
     return (
         "Below are a report for mail programs and the beginning of the message. Should you ask about it, its name here is "

@@ -6,11 +6,12 @@ here, the postmaster is told instead, once: that notice comes from <> too, and w
 there is nobody left to tell. So every chain of notices ends after two.
 
 A delay is told once, and only to our own: a login, or a reverse-path that is ours; to others when NOTIFY=DELAY asks.
+A success is told to whoever asked by NOTIFY=SUCCESS, unless the next hop will tell it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mailserv.bounce.dsn import compose
 from mailserv.bounce.notice import Kind, Notice
@@ -18,7 +19,7 @@ from mailserv.mail.address import NULL_REVERSE_PATH, Address
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.fields import printable, return_path_prefix
 from mailserv.mail.message import Acceptance, MailboxDelivery, QueuedRecipient
-from mailserv.mail.outcome import Delivered, Outcome
+from mailserv.mail.outcome import Delivered, Outcome, Success
 from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.trace import TraceEntry
@@ -51,7 +52,7 @@ class Bouncer:
 
         `rows` are all of this delivery's that ended so; a Delivered among them is passed over.
         """
-        told = _wanted(rows, "FAILURE", by_default=True)
+        told = _wanted(_undelivered(rows), "FAILURE", by_default=True)
         if delivery.reverse_path.is_null:
             return self._tell_postmaster(delivery, told, now, NULL_REASON)
         if not told:
@@ -72,10 +73,22 @@ class Bouncer:
         if delivery.reverse_path.is_null or not waiting:
             return ()
         resolution = self._resolve(delivery.reverse_path)
-        told = _wanted(waiting, "DELAY", by_default=bool(delivery.login) or resolution.is_local)
+        told = _wanted(_undelivered(waiting), "DELAY", by_default=bool(delivery.login) or resolution.is_local)
         if resolution.refusal or not told:
             return ()
         notice = self._notice(Kind.DELAYED, delivery, told, now, to=delivery.reverse_path, give_up_at=give_up_at)
+        return (_acceptance(notice, resolution),)
+
+    def succeeded(self, delivery: Delivery, rows: Rows, now: float) -> tuple[Acceptance, ...]:
+        """For rows that were delivered: the notice to a reverse-path that asked (RFC 3461 §5.2.2, §5.2.3), or ()."""
+        arrived = [(row, o) for row, o in rows if isinstance(o, Delivered) and o.success is not Success.HANDED_ON]
+        told = _wanted(arrived, "SUCCESS", by_default=False)
+        if delivery.reverse_path.is_null or not told:
+            return ()
+        resolution = self._resolve(delivery.reverse_path)
+        if resolution.refusal:
+            return ()
+        notice = self._notice(Kind.SUCCEEDED, delivery, told, now, to=delivery.reverse_path)
         return (_acceptance(notice, resolution),)
 
     def _tell_postmaster(self, delivery: Delivery, rows: Rows, now: float, reason: str) -> tuple[Acceptance, ...]:
@@ -117,16 +130,18 @@ class Bouncer:
         )
 
 
+def _undelivered(rows: Rows) -> Rows:
+    return [(row, outcome) for row, outcome in rows if not isinstance(outcome, Delivered)]
+
+
 def _wanted(rows: Rows, event: str, *, by_default: bool) -> list[tuple[QueuedRow, Outcome]]:
     """The rows whose NOTIFY (RFC 3461 §4.1: NEVER, or a list of SUCCESS, FAILURE, DELAY) asks for `event`."""
-    return [
-        (row, outcome)
-        for row, outcome in rows
-        if not isinstance(outcome, Delivered) and _asks(row.parameters.get("NOTIFY"), event, by_default)
-    ]
+    return [(row, outcome) for row, outcome in rows if asks(row.parameters, event, by_default)]
 
 
-def _asks(notify: str | None, event: str, by_default: bool) -> bool:
+def asks(parameters: Mapping[str, str], event: str, by_default: bool = False) -> bool:
+    """Whether RCPT's parameters ask to be told of `event`; `by_default` where NOTIFY says nothing."""
+    notify = parameters.get("NOTIFY")
     if not notify:
         return by_default
     return event in (word.strip() for word in notify.upper().split(","))

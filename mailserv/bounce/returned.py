@@ -21,13 +21,16 @@ class Part:
     data: bytes
 
 
-def returned_part(delivery: Delivery, header: bytes) -> Part:
-    """The header section, or the whole message if RET=FULL asks for it, it is small, and it can stand as it is."""
-    if delivery.parameters.get("RET", "").upper() == "FULL" and delivery.content.size <= RETURNED_SIZE:
-        whole = b"".join(delivery.content.blocks())
+def returned_part(delivery: Delivery, header: bytes, *, whole: bool) -> Part:
+    """The header section, or the whole message if `whole`, RET=FULL asks for it, it is small, and it can stand as it is.
+
+    RFC 3461 §4.3: RET is about failures; `whole` is False for what is late or arrived.
+    """
+    if whole and delivery.parameters.get("RET", "").upper() == "FULL" and delivery.content.size <= RETURNED_SIZE:
+        message = b"".join(delivery.content.blocks())
         # UTF-8 header fields make a message/global, which only an SMTPUTF8 road can carry (RFC 6532 §3.7).
-        if _fits(whole) and header.isascii():
-            return Part("message/rfc822", "Undelivered message", "7bit" if whole.isascii() else "8bit", whole)
+        if _fits(message) and header.isascii():
+            return Part("message/rfc822", "Undelivered message", "7bit" if message.isascii() else "8bit", message)
     header = _cut(header)
     if _fits(header) and header.isascii():
         return Part("text/rfc822-headers", "Header fields of the message", "7bit", header)

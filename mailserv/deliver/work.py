@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mailserv.errors import StoreError
 from mailserv.mail.delivery import Attempt, Delivery
 from mailserv.mail.message import header_section
-from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
+from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome, Success
 from mailserv.mail.reply import LOCAL_ERROR, MESSAGE_TOO_BIG, Reply, Severity
 from mailserv.mail.route import Route
 from mailserv.protocol.outgoing import ContentFacts, examine
@@ -21,15 +21,15 @@ BAD_ADDRESS = Reply(553, "5.1.3", "The address has a character that can't be sen
 NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "The next hop does not take internationalised mail (RFC 6531)")
 
 
-def outcome_of(reply: Reply, remote: str) -> Outcome:
-    """RFC 5321 §4.2.1: the first digit decides."""
+def outcome_of(reply: Reply, remote: str, success: Success = Success.RELAYED) -> Outcome:
+    """RFC 5321 §4.2.1: the first digit decides. `success`: what a positive reply is to who asked for DSN."""
     match reply.severity:
         case Severity.TRANSIENT:
             return Deferred(reply, remote)
         case Severity.PERMANENT:
             return Failed(reply, remote)
         case _:
-            return Delivered(reply, remote)
+            return Delivered(reply, remote, success)
 
 
 @dataclass(slots=True)
@@ -85,6 +85,7 @@ class Part:
 
     job: Job
     rows: tuple[int, ...]
+    success: Success = Success.RELAYED
 
     def begin(self, known: Capabilities, remote: str, *, reset_first: bool) -> tuple[Part, Transaction] | None:
         """The transaction with a server that can do this much, and the part that is in it; None when nobody is left."""
@@ -111,7 +112,8 @@ class Part:
         )
         rcpts = [rcpt_command(row.forward_path, row.parameters, known) for row in map(delivery.rows.__getitem__, rows)]
         transaction = Transaction(mail, rcpts, pipelining="PIPELINING" in known, reset_first=reset_first)
-        return Part(job, rows), transaction
+        success = Success.HANDED_ON if "DSN" in known else Success.RELAYED  # RFC 3461 §5.2.1, §5.2.2
+        return Part(job, rows, success), transaction
 
     def settle(self, outcome: Outcome) -> None:
         """The same for every row of this part that has none yet."""
@@ -122,7 +124,7 @@ class Part:
         """Each row's reply becomes its outcome; `missing` stands for one that never came."""
         for index, reply in zip(self.rows, transaction.replies, strict=True):
             if reply or missing:
-                self.job.outcomes[index] = outcome_of(reply or missing or LOCAL_ERROR, remote)
+                self.job.outcomes[index] = outcome_of(reply or missing or LOCAL_ERROR, remote, self.success)
 
     def _without_unsupported(self, known: Capabilities, remote: str) -> tuple[int, ...]:
         if "SMTPUTF8" in known:

@@ -32,6 +32,7 @@ SHIPPED_EXTENSIONS = (
     "smtputf8",
     "starttls",
     "auth",
+    "dsn",
     "vrfy",
     "help",
 )

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from mailserv.mail.reply import Reply
+
+
+class Success(Enum):
+    """What a success is to somebody who asked to be told of it (RFC 3461 §5.2): the Action field's word (RFC 3464 §2.3.3)."""
+
+    DELIVERED = "delivered"  # it is in the recipient's hands
+    RELAYED = "relayed"  # to a next hop that does not speak DSN: nobody will tell more
+    EXPANDED = "expanded"  # to the several addresses of an alias
+    HANDED_ON = "handed on"  # to a next hop that speaks DSN, and tells of it itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +23,7 @@ class Delivered:
 
     reply: Reply
     remote: str = ""
+    success: Success = Success.DELIVERED
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,12 @@ class Bouncer(Protocol):
         """The delay notices due; asked once for each row."""
         ...
 
+    def succeeded(
+        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float
+    ) -> tuple[Acceptance, ...]:
+        """The notices that were asked for about recipients that were delivered."""
+        ...
+
 
 @dataclass(slots=True)
 class Ruling:
@@ -52,6 +58,7 @@ class Ruling:
     settlements: list[Settlement] = field(default_factory=list)
     failed: Rows = field(default_factory=list)
     delayed: Rows = field(default_factory=list)
+    delivered: Rows = field(default_factory=list)
     trace: list[TraceEntry] = field(default_factory=list)
     due: float | None = None  # when the first row that goes back is due
 
@@ -67,6 +74,7 @@ def rule(attempt: Attempt, now: float, settings: Queue, rng: random.Random, *, m
     times: dict[tuple[int, bool], float | None] = {}
     for row, outcome in zip(delivery.rows, attempt.outcomes, strict=True):
         if isinstance(outcome, Delivered):
+            ruling.delivered.append((row, outcome))
             _conclude(ruling, row, outcome, Event.DELIVER, now)
             continue
         key = (row.attempts, row.delay_notified)
@@ -181,6 +189,8 @@ class Ledger:
         made: list[tuple[str, Acceptance]] = []
         if ruling.failed:
             made += [("bounced", a) for a in self._bouncer.failed(delivery, ruling.failed, now)]
+        if any("NOTIFY" in row.parameters for row, _ in ruling.delivered):
+            made += [("success_notice", a) for a in self._bouncer.succeeded(delivery, ruling.delivered, now)]
         if ruling.delayed:
             is_bounce = delivery.reverse_path.is_null
             give_up_at = delivery.received_at + give_up_after(self.settings, is_bounce=is_bounce)

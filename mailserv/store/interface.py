@@ -106,8 +106,10 @@ class Store(Protocol):
         """
         ...
 
-    def accept(self, acceptance: Acceptance) -> None:
+    def accept(self, acceptance: Acceptance, notices: Sequence[Acceptance] = ()) -> None:
         """Commit a message whole: content, mailbox rows, queue rows, trace. Returning means synced (invariant 1).
+
+        `notices` tell of its success and are committed with it; one to a mailbox whose account is gone goes without it.
 
         A mailbox of an account that is gone raises StoreError, a queue id that is there DuplicateError. On an error the
         spooled content is discarded. Accepted for nobody: only the trace is kept.

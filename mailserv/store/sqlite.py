@@ -165,16 +165,25 @@ class SqliteStore:
     def spool(self, queue_id: str) -> ContentWriter:
         return self._spool.writer(queue_id)
 
-    def accept(self, acceptance: Acceptance) -> None:
+    def accept(self, acceptance: Acceptance, notices: Sequence[Acceptance] = ()) -> None:
         prepared = prepare(acceptance, self._spool)
+        told = [prepare(each, self._spool) for each in notices]
+
+        def action(work: Work) -> None:
+            insert(work, prepared)
+            for each in told:
+                insert(work, each, is_bounce=True)
+
         try:
-            self.writer.run(lambda work: insert(work, prepared), prepared.weight)
+            self.writer.run(action, prepared.weight)
         except StoreError:
-            self._spool.discard(prepared.file)
+            for each in (prepared, *told):
+                self._spool.discard(each.file)
             if prepared.mailboxes:
                 self._known.refresh()  # perhaps another process removed an account
             raise
-        self._spool.claimed(prepared.file)
+        for each in (prepared, *told):
+            self._spool.claimed(each.file)
 
     def has_room(self, octets: int) -> bool:
         return self._room.has(octets)

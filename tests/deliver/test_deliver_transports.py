@@ -6,7 +6,7 @@ import pytest
 from sending import CONTENT, Taking, delivery, hop, make_transport, numbered, outcomes
 
 from mailserv.deliver.transports import SessionLimits, Transports
-from mailserv.mail.outcome import Deferred, Delivered, Failed
+from mailserv.mail.outcome import Deferred, Delivered, Failed, Success
 from mailserv.mail.reply import Reply
 from mailserv.testing.clock import FakeClock
 from mailserv.testing.sink import DROP, Held
@@ -18,7 +18,10 @@ def test_a_message_arrives_as_it_was(serve, transport):
     mx = serve()
     content = b"Subject: dots\r\n\r\n.\r\n..two\r\n.three\r\n\r\nlast line without an end"
     [attempt] = transport().deliver([delivery(hop(mx), "bob@example.net", "carol@example.net", content=content)])
-    assert attempt.outcomes == (Delivered(Reply(250, "2.0.0", "Taken"), f"127.0.0.1 [127.0.0.1]:{mx.port}"),) * 2
+    assert (
+        attempt.outcomes
+        == (Delivered(Reply(250, "2.0.0", "Taken"), f"127.0.0.1 [127.0.0.1]:{mx.port}", Success.RELAYED),) * 2
+    )
     [message] = mx.messages
     assert message.content == content + b"\r\n"
     assert message.mail == f"<alice@example.org> SIZE={len(content)}"

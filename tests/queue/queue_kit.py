@@ -67,6 +67,7 @@ class Bouncing:
     def __init__(self) -> None:
         self.failures: list[tuple[str, list[str]]] = []
         self.delays: list[tuple[str, list[str], float]] = []
+        self.successes: list[tuple[str, list[str]]] = []
         self.error: Exception | None = None
 
     def failed(
@@ -80,6 +81,12 @@ class Bouncing:
     ) -> tuple[Acceptance, ...]:
         self.delays.append((delivery.queue_id, [str(row.forward_path) for row, _ in rows], give_up_at))
         return self._made(f"L{delivery.queue_id}", now)
+
+    def succeeded(
+        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float
+    ) -> tuple[Acceptance, ...]:
+        self.successes.append((delivery.queue_id, [str(row.forward_path) for row, _ in rows]))
+        return self._made(f"S{delivery.queue_id}", now)
 
     def _made(self, queue_id: str, now: float) -> tuple[Acceptance, ...]:
         if self.error is not None:
