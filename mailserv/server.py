@@ -24,6 +24,7 @@ from mailserv.filter.checks import Checks
 from mailserv.filter.limits import ConnectionRate, LoginThrottle
 from mailserv.filter.logins import Logins
 from mailserv.hooks.host import Plugins, load_plugins
+from mailserv.hooks.rooms import Rooms
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.peer import Peer
@@ -123,6 +124,7 @@ class Server:
         undo.callback(self.store.close)
         plugins = self._load_plugins()
         self._plugins = plugins
+        undo.callback(plugins.runner.close)
         self._extensions = ExtensionTable(plugins.extensions)
         self._checks = Checks(plugins.runner)
         self._queue_ids = QueueIds(self._rng)
@@ -152,6 +154,8 @@ class Server:
             self.settings.plugin,
             hostname=self.settings.hostname,
             clock=self._clock,
+            policies=chosen.policy,
+            rooms=Rooms(dns=self._resolver),
         )
 
     def _contexts(self, settings: Settings, certificates: Certificates | None) -> tuple[Context, Pop3Context]:

@@ -125,12 +125,31 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level shown")] = "info"
 
 
+class PluginPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[plugins.policy.NAME]`: what the operator decides about an enabled plugin, whatever its author thinks."""
+
+    on_error: Annotated[
+        Literal["tempfail", "skip"] | None,
+        Meta(description="no answer: 451 for this command, or go on without it; default: as docs/hooks.md says"),
+    ] = None
+    budget: Annotated[
+        Duration | None, Meta(description="one call may take; then it counts as failed; default: 10s for most hooks")
+    ] = None
+    mode: Annotated[
+        Literal["enforce", "observe"], Meta(description="observe: verdicts go to trace and log and are not applied")
+    ] = "enforce"
+
+
 class Plugins(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[plugins]`. What mailserv ships as an SMTP extension is on unless disabled."""
 
     enabled: Annotated[tuple[str, ...], Meta(description="by name, in the order they are called")] = ()
     disabled: Annotated[tuple[str, ...], Meta(description='shipped SMTP extensions to switch off, e.g. "vrfy"')] = ()
     path: Annotated[Path | None, Meta(description="folder with single-file plugins")] = None
+    policy: Annotated[
+        dict[str, PluginPolicy],
+        Meta(description="plugin → { on_error, budget, mode }: when it fails, hangs, is on trial (docs/hooks.md)"),
+    ] = {}
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -39,6 +39,7 @@ def _plugins(settings: Settings) -> None:
         settings.plugin,
         hostname=settings.hostname,
         clock=SystemClock(),
+        policies=plugins.policy,
     )
 
 

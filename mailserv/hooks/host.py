@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,15 @@ from mailserv.clock import Clock
 from mailserv.config import read_section
 from mailserv.errors import ConfigError
 from mailserv.hooks import specs
-from mailserv.hooks.runner import Runner
-from mailserv.logging import get_logger
+from mailserv.hooks.rooms import Rooms
+from mailserv.hooks.runner import ALL, Runner
 from mailserv.mail.delivery import Transport
 from mailserv.mail.extension import SMTPExtension
 from mailserv.mail.plugin import Services
+from mailserv.settings import PluginPolicy
 
 GROUP = "mailserv.plugins"
+TRACE = "MAILSERV_TRACE_PLUGINS"  # in the environment: hooks whose every call is logged, separated by commas, or "all"
 SHIPPED_EXTENSIONS = (
     "size",
     "8bitmime",
@@ -57,13 +60,19 @@ def load_plugins(
     *,
     hostname: str,
     clock: Clock,
+    policies: Mapping[str, PluginPolicy] | None = None,
+    rooms: Rooms | None = None,
 ) -> Plugins:
-    """Import, configure, register. Raises ConfigError with every problem found, each naming its plugin. Main thread."""
+    """Import, configure, register. Raises ConfigError with every problem found, each naming its plugin. Main thread.
+
+    `policies` is `[plugins.policy]`; `rooms` what a running server lets plugins use.
+    """
     problems: list[str] = []
     available = _available(path)
     names = [name for name in SHIPPED_EXTENSIONS if name not in disabled]
     names += [name for name in enabled if name not in names]
     problems += [_unknown("disabled", name, SHIPPED_EXTENSIONS) for name in disabled if name not in SHIPPED_EXTENSIONS]
+    problems += [_unknown("policy", name, names, "enabled") for name in policies or () if name not in names]
     manager = pluggy.PluginManager("mailserv")
     manager.add_hookspecs(specs)
     instances: list[tuple[str, object]] = []
@@ -71,7 +80,7 @@ def load_plugins(
         if name not in available:
             problems.append(_unknown("enabled", name, available))
             continue
-        services = Services(name, hostname, clock.now, get_logger(f"plugin.{name}"))
+        services = (rooms or Rooms()).services(name, hostname, clock)
         try:
             instances.append((name, _make(available[name], sections.get(name, {}), services)))
         except ConfigError as error:
@@ -81,16 +90,31 @@ def load_plugins(
             manager.register(instance, name)
         except pluggy.PluginValidationError as error:
             problems.append(f"plugin {name}: {error}")
+    problems += _out_of_order(manager)
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         problems.append(f"plugin {type(error.plugin).__module__}: {error}")
     if problems:
         raise ConfigError(problems)
-    return _collect(manager, tuple(name for name, _ in instances))
+    traced = frozenset(filter(None, os.environ.get(TRACE, "").replace(" ", "").split(",")))
+    if unknown := sorted(traced - {*specs.KINDS, ALL}):
+        raise ConfigError([f"{TRACE}: there is no hook {hook}{_near(hook, specs.KINDS)}" for hook in unknown])
+    runner = Runner(manager, clock=clock, policies=policies, traced=traced)
+    return _collect(manager, tuple(name for name, _ in instances), runner)
 
 
-def _collect(manager: pluggy.PluginManager, names: tuple[str, ...]) -> Plugins:
+def _out_of_order(manager: pluggy.PluginManager) -> list[str]:
+    """pluggy's own ways to come first, last or around the others: the order is the operator's."""
+    return [
+        f"plugin {each.plugin_name}: {hook} must not be tryfirst, trylast or a wrapper: [plugins] enabled has the order"
+        for hook in specs.KINDS
+        for each in getattr(manager.hook, hook).get_hookimpls()
+        if each.tryfirst or each.trylast or each.hookwrapper or each.wrapper
+    ]
+
+
+def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runner) -> Plugins:
     problems: list[str] = []
     extensions = _answers(manager, "register_smtp_extensions", SMTPExtension, problems)
     transports = _answers(manager, "register_transports", tuple, problems)
@@ -102,7 +126,7 @@ def _collect(manager: pluggy.PluginManager, names: tuple[str, ...]) -> Plugins:
         names=names,
         extensions=tuple(extension for _, extension in extensions),
         transports=dict(pair for _, pair in transports),
-        runner=Runner(manager),
+        runner=runner,
     )
 
 
@@ -188,7 +212,10 @@ def _file_loader(file: Path) -> Callable[[], Any]:
     return load
 
 
-def _unknown(where: str, name: str, known: Iterable[str]) -> str:
+def _unknown(where: str, name: str, known: Iterable[str], state: str = "installed") -> str:
+    return f"[plugins] {where}: no plugin {name!r} is {state}{_near(name, known)}"
+
+
+def _near(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"[plugins] {where}: no plugin {name!r} is installed{hint}"
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
+from mailserv.config.units import show_duration
 from mailserv.hooks import specs
-from mailserv.hooks.specs import KINDS, Kind
+from mailserv.hooks.specs import KINDS, SPECS, Kind
 
 MARKS = ("Called", "Thread", "Answer", "Raises")  # what every specification says after its own words
 
@@ -59,11 +60,32 @@ networks = ["192.0.2."]
 
 - An implementation names only the arguments that it wants. A hook's name that is misspelt stops the start.
 - `settings` is the plugin's own struct, read from `[plugin.NAME]` and checked like our own settings; `None` for a plugin
-  without one. `services` is a `mailserv.mail.plugin.Services`: name, hostname, the clock, a logger. Never the server.
+  without one. `services` is a `mailserv.mail.plugin.Services`: name, hostname, the clock, a logger, DNS, a small table of
+  the plugin's own, and `submit` for a message that it makes. Never the server.
 - A plugin imports `mailserv`, `mailserv.mail` and `mailserv.testing`, and nothing else of ours: the rest may change.
 - No hook runs inside a database transaction, and none for each line or block of content.
-- Plugins run in the server's process: they are trusted code. One that raises costs one command a 451, and is named
-  in the log (`plugin_failed`, `plugin_lied`). One that hangs holds its session's thread; nothing can kill a Python thread.
+- A hook is called on a helper's thread while the thread that is named below waits for it. A plugin that never waits for
+  anything (network, disk, another process, a lock) says `inline = True` on its class and is called on that thread itself:
+  it saves some 10 µs a call. One plugin's hooks are called from many threads at once.
+- Plugins run in the server's process: they are trusted code. What one may cost is bounded. If it raises, or answers with
+  something that is no answer, this command gets a 451, or what its hook says below; the log says `plugin_failed` or
+  `plugin_lied`, once for a row of failures. If it takes longer than its budget, the same, and it is waited for no
+  longer: `plugin_overran`. Nothing can end a Python thread, so a call that hangs is counted until it ends by itself.
+  If one hook fails five times in a row it is not called for 30 s, and its failure's answer is given at once:
+  `plugin_paused`. Then one call tries; a good one ends the pause: `plugin_resumed`.
+- The operator decides what a failure means, how long a call may take, and whether a plugin is on trial:
+
+```text
+[plugins.policy.nightwatch]
+on_error = "skip"      # go on without it; "tempfail": 451. Without a word, what its hooks say below
+budget = "5s"
+mode = "observe"       # its verdicts go to trace, log and metrics, and are not applied
+```
+
+- `MAILSERV_TRACE_PLUGINS=smtp_rcpt,message_check` (or `all`) in the server's environment logs each call of these hooks with
+  its answer and its time (`plugin_call`).
+- `/metrics` has `mailserv_plugin_calls`, `…_seconds`, `…_failures`, `…_refusals`, `…_paused` and `…_abandoned`, by plugin
+  and hook.
 - `mailserv.testing.server.mail_server(plugins=…)` starts the real server around a plugin under test.
 
 ## Kinds
@@ -73,7 +95,16 @@ _KINDS = {
     Kind.COLLECT: "asked once at the start; all answers count, and two that contradict each other stop it",
     Kind.DECIDE: "`None`, or a `Verdict`; the strictest of all wins, the first of equals. It can refuse, never permit",
     Kind.PROVIDE: "the first answer that is not `None` wins",
+    Kind.TRANSFORM: "each gets the last one's output; `None` leaves it as it is",
+    Kind.GATHER: "asked while mail flows; all answers are kept, each under its plugin's name",
     Kind.NOTIFY: "the answer is ignored, and what goes wrong is logged",
+}
+
+_ON_ERROR = {  # what the default of `on_error` is, where there is a choice
+    **{(kind, "tempfail"): " `on_error`: tempfail." for kind in Kind},
+    **{(kind, "skip"): " `on_error`: skip." for kind in Kind},
+    (Kind.NOTIFY, "tempfail"): "",
+    (Kind.NOTIFY, "skip"): "",
 }
 
 
@@ -99,6 +130,9 @@ def _section(name: str) -> Iterator[str]:
     yield words
     yield ""
     yield from (f"- {mark}: {text}" for mark, text in marks.items())
+    spec = SPECS[name]
+    if spec.kind is not Kind.COLLECT:
+        yield f"- Budget: {show_duration(spec.budget)}.{_ON_ERROR[spec.kind, spec.on_error]}"
 
 
 def read(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:

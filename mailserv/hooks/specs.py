@@ -7,8 +7,9 @@ Kinds (docs/hooks.md is printed from here): *collect* at start, all answers; *de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pluggy
 
@@ -18,7 +19,8 @@ from mailserv.mail.envelope import Envelope
 from mailserv.mail.extension import SMTPExtension
 from mailserv.mail.message import Content
 from mailserv.mail.peer import Peer
-from mailserv.mail.verdict import Verdict
+from mailserv.mail.reply import Reply
+from mailserv.mail.verdict import Action, Verdict
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,18 +31,56 @@ class Kind(Enum):
     COLLECT = "collect"
     DECIDE = "decide"
     PROVIDE = "provide"
+    TRANSFORM = "transform"
+    GATHER = "gather"
     NOTIFY = "notify"
 
 
+OnError = Literal["tempfail", "skip"]
+BUDGET = 10.0  # seconds for one call: a client waits for 5 minutes (RFC 5321 §4.5.3.2), a dozen plugins still fit
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What the runner knows of a hook. `changes`: the argument that a transform hands on."""
+
+    kind: Kind
+    is_answer: Callable[[Any], bool]
+    on_error: OnError
+    budget: float
+    changes: str
+
+
 KINDS: dict[str, Kind] = {}
+SPECS: dict[str, Spec] = {}
 _spec = pluggy.HookspecMarker("mailserv")
 
 
-def hook(kind: Kind) -> Callable[[F], F]:
-    """Declare a hook and its kind in one place."""
+def is_refusal(answer: object) -> bool:
+    """A Verdict that refuses: 4xx or 5xx, in lines that cannot break the reply. Anything else would be a lie."""
+    if not isinstance(answer, Verdict) or not isinstance(answer.reply, Reply) or not isinstance(answer.action, Action):
+        return False
+    return 400 <= answer.reply.code <= 599 and all(map(str.isprintable, answer.reply.text.split("\n")))
+
+
+def _anything(_: object) -> bool:
+    return True
+
+
+def hook(
+    kind: Kind,
+    *,
+    is_answer: Callable[[Any], bool] | None = None,
+    on_error: OnError = "tempfail",
+    budget: float = BUDGET,
+    changes: str = "",
+) -> Callable[[F], F]:
+    """Declare a hook and what the runner must know of it in one place. `on_error` is the default of the operator's."""
 
     def declare(function: F) -> F:
         KINDS[function.__name__] = kind
+        judge = is_answer or (is_refusal if kind is Kind.DECIDE else _anything)
+        SPECS[function.__name__] = Spec(kind, judge, on_error, budget, changes)
         return _spec(function)
 
     return declare

@@ -2,19 +2,182 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mailserv.errors import MailservError, ResolverError, StoreError
+from mailserv.mail.address import Address
+from mailserv.mail.message import Content
+
+__all__ = [
+    "MemoryTable",
+    "MxAnswer",
+    "MxHost",
+    "Names",
+    "NoSettings",
+    "ResolverError",
+    "Services",
+    "StoreError",
+    "Submit",
+    "SubmitError",
+    "Table",
+]
+
+
+class MxHost(Protocol):
+    """One MX record."""
+
+    @property
+    def preference(self) -> int: ...
+    @property
+    def host(self) -> str: ...
+
+
+class MxAnswer(Protocol):
+    """What a domain's MX records say: `hosts` by preference; `exists` False: there is no such domain; `is_null`: RFC 7505."""
+
+    @property
+    def hosts(self) -> Sequence[MxHost]: ...
+    @property
+    def exists(self) -> bool: ...
+    @property
+    def is_null(self) -> bool: ...
+
+
+class Names(Protocol):
+    """DNS. Any thread; a question waits for at most `[dns] timeout`. Raises ResolverError: try later."""
+
+    def mx(self, domain: str) -> MxAnswer: ...
+    def addresses(self, host: str) -> tuple[str, ...]:
+        """Its IPv4 and IPv6 addresses; () when there are none."""
+        ...
+
+    def ptr(self, ip: str) -> tuple[str, ...]:
+        """The names of an address; () when it has none."""
+        ...
+
+    def txt(self, name: str) -> tuple[str, ...]:
+        """The TXT records; () when there are none."""
+        ...
+
+
+class Table(Protocol):
+    """A plugin's own small table: keys and texts or counts, each until it expires. Nobody else sees it. Any thread.
+
+    Times are epoch seconds (`Services.now`). What is written is committed and synced on return, together with what
+    others write at that moment; what has expired is as good as gone. Raises StoreError.
+    """
+
+    def get(self, key: str) -> str | None:
+        """The value, None when there is none."""
+        ...
+
+    def put(self, key: str, value: str, expires_at: float) -> None:
+        """Set it, whether it was there or not."""
+        ...
+
+    def increment(self, key: str, by: int, expires_at: float) -> int:
+        """Add to a count and return it. One that is not there begins at 0, and only then is `expires_at` used."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Forget it, if it is there."""
+        ...
+
+    def delete_expired(self) -> int:
+        """Give back the room of what has expired; the server does so once a day. How many."""
+        ...
+
+
+class Submit(Protocol):
+    """Have a message accepted as if a client had sent it: routed, committed, queued. Any thread."""
+
+    def __call__(self, reverse_path: Address, forward_paths: Sequence[Address], content: Content) -> str:
+        """Its queue id, once it is committed. `content` is a whole message with CRLF line ends; a Received field is put
+        before it. Raises SubmitError when a recipient is refused, when it has gone round too often, or when the store
+        can't take it: nothing of it was accepted.
+        """
+        ...
+
+
+class SubmitError(MailservError):
+    """A message that a plugin made was not accepted; the text says why. `retry_later`: it may be another time."""
+
+    def __init__(self, text: str, *, retry_later: bool) -> None:
+        super().__init__(text)
+        self.retry_later = retry_later
+
+
+class _NoNames:
+    """Stands for DNS where no server runs (`mailserv check`)."""
+
+    def mx(self, domain: str) -> MxAnswer:
+        raise ResolverError(f"{domain}: no server is running")
+
+    def addresses(self, host: str) -> tuple[str, ...]:
+        raise ResolverError(f"{host}: no server is running")
+
+    def ptr(self, ip: str) -> tuple[str, ...]:
+        raise ResolverError(f"{ip}: no server is running")
+
+    def txt(self, name: str) -> tuple[str, ...]:
+        raise ResolverError(f"{name}: no server is running")
+
+
+class _NoDoor:
+    """Stands for `submit` there."""
+
+    def __call__(self, reverse_path: Address, forward_paths: Sequence[Address], content: Content) -> str:
+        about = f"{content.size} octets from {reverse_path} to {len(forward_paths)}"
+        raise SubmitError(f"{about}: no server is running", retry_later=True)
+
+
+class MemoryTable:
+    """A Table that lasts as long as its process: for `mailserv check`, and for tests. One thread."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._values: dict[str, tuple[str | int, float]] = {}
+
+    def get(self, key: str) -> str | None:
+        value, expires_at = self._values.get(key, ("", 0.0))
+        return str(value) if expires_at > self._now() else None
+
+    def put(self, key: str, value: str, expires_at: float) -> None:
+        self._values[key] = (value, expires_at)
+
+    def increment(self, key: str, by: int, expires_at: float) -> int:
+        value = self.get(key)
+        until = expires_at if value is None else self._values[key][1]
+        count = int(value or 0) + by
+        self._values[key] = (count, until)
+        return count
+
+    def delete(self, key: str) -> None:
+        self._values.pop(key, None)
+
+    def delete_expired(self) -> int:
+        expired = [key for key, (_, expires_at) in self._values.items() if expires_at <= self._now()]
+        for key in expired:
+            del self._values[key]
+        return len(expired)
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`name` is the plugin's own; `now` the clock (epoch seconds); `log` a structlog logger that carries the plugin's name."""
+    """`name` is the plugin's own; `now` the clock (epoch seconds); `log` a structlog logger that carries the plugin's name.
+
+    `dns`, `table` and `submit` are described above.
+    """
 
     name: str
     hostname: str
     now: Callable[[], float]
     log: Any
+    dns: Names = field(default_factory=_NoNames)
+    table: Table = field(default_factory=lambda: MemoryTable(lambda: 0.0))
+    submit: Submit = field(default_factory=_NoDoor)
 
 
 class NoSettings:

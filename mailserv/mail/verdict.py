@@ -25,6 +25,15 @@ class Verdict:
     reason: str = field(default="")
 
 
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The verdict of a plugin with `mode = "observe"`: what it would have done."""
+
+    plugin: str
+    hook: str
+    verdict: Verdict
+
+
 def tempfail(text: str, *, enhanced: str = "4.7.1", code: int = 451, reason: str = "") -> Verdict:
     """Refuse this command for now."""
     return Verdict(Action.TEMPFAIL, Reply(code, enhanced, text), reason or text)

@@ -9,6 +9,7 @@ import pytest
 
 from mailserv.errors import ConfigError
 from mailserv.hooks.host import SHIPPED_EXTENSIONS, Plugins, load_plugins
+from mailserv.settings import PluginPolicy
 from mailserv.testing.clock import FakeClock
 
 EXTENSION = """
@@ -169,3 +170,29 @@ def test_a_transport_comes_under_its_name(tmp_path: Path) -> None:
     assert list(load(tmp_path, ("hole",)).transports) == ["hole"]
     (tmp_path / "pit.py").write_text(TRANSPORT)
     assert "plugins hole and pit both bring transport hole" in problems(tmp_path, "hole", "pit")
+
+
+def test_a_policy_for_a_plugin_that_is_not_enabled_is_refused_with_a_suggestion(tmp_path: Path) -> None:
+    (tmp_path / "word.py").write_text(SETTINGS)
+    with pytest.raises(ConfigError, match="no plugin 'wrod' is enabled; did you mean 'word'"):
+        load_plugins(
+            ("word",),
+            (),
+            tmp_path,
+            {},
+            hostname="mail.example.org",
+            clock=FakeClock(),
+            policies={"wrod": PluginPolicy(on_error="skip")},
+        )
+
+
+@pytest.mark.parametrize("option", ["tryfirst", "trylast", "hookwrapper", "wrapper"])
+def test_only_the_operator_orders_plugins(tmp_path: Path, option: str) -> None:
+    source = SETTINGS.replace("@hookimpl", f"@hookimpl({option}=True)").replace("return reject", "yield reject")
+    (tmp_path / "word.py").write_text(source)
+    assert "plugin word: smtp_connect must not be tryfirst, trylast or a wrapper" in problems(tmp_path, "word")
+
+
+def test_a_misspelt_hook_to_trace_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILSERV_TRACE_PLUGINS", "smtp_rcpt, smtp_dada")
+    assert "MAILSERV_TRACE_PLUGINS: there is no hook smtp_dada; did you mean 'smtp_data'?" in problems(tmp_path)

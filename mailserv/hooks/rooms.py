@@ -1,0 +1,32 @@
+"""What a running server lets its plugins use, and how each gets its own piece of it (invariant 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mailserv.clock import Clock
+from mailserv.logging import get_logger
+from mailserv.mail.plugin import MemoryTable, Names, Services, Submit, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """`table(name)` is the plugin's own. What is None is not there: `mailserv check` has no server."""
+
+    dns: Names | None = None
+    table: Callable[[str], Table] | None = None
+    submit: Submit | None = None
+
+    def services(self, name: str, hostname: str, clock: Clock) -> Services:
+        """One plugin's services."""
+        plain = Services(name, hostname, clock.now, get_logger(f"plugin.{name}"))
+        return Services(
+            plain.name,
+            plain.hostname,
+            plain.now,
+            plain.log,
+            self.dns or plain.dns,
+            self.table(name) if self.table else MemoryTable(clock.now),
+            self.submit or plain.submit,
+        )

@@ -1,0 +1,73 @@
+"""Plugins made on the spot, and a value for every argument that a hook may have."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pluggy
+
+from mailserv import hookimpl
+from mailserv.clock import Clock
+from mailserv.hooks import specs
+from mailserv.hooks.runner import Runner
+from mailserv.mail.address import Address, parse_mailbox
+from mailserv.mail.envelope import Envelope
+from mailserv.mail.message import BytesContent, Content
+from mailserv.mail.peer import Peer
+from mailserv.settings import PluginPolicy
+
+PEER = Peer("192.0.2.1", 4321, "smtp", "0123")
+ENVELOPE = Envelope(parse_mailbox("a@example.net"))
+VALUES: dict[Any, Any] = {
+    Peer: PEER,
+    Envelope: ENVELOPE,
+    Address: parse_mailbox("b@example.org"),
+    Content: BytesContent(b"\r\n"),
+    str: "word",
+    float: 1.5,
+    int: 3,
+    bool: True,
+}
+
+
+def arguments(hook: str) -> dict[str, Any]:
+    """A value of the right type for each argument."""
+    hints = typing.get_type_hints(getattr(specs, hook))
+    return {name: VALUES[kind] for name, kind in hints.items() if name != "return"}
+
+
+def plugin(hook: str, answer: Callable[[], Any], *, inline: bool) -> object:
+    """A plugin with one hook that takes no argument and answers what `answer` returns."""
+
+    def implementation() -> Any:
+        return answer()
+
+    return type("Plugin", (), {hook: staticmethod(hookimpl(implementation)), "inline": inline})()
+
+
+def run_plugins(
+    plugins: Mapping[str, object],
+    *,
+    clock: Clock | None = None,
+    policies: Mapping[str, PluginPolicy] | None = None,
+    traced: frozenset[str] = frozenset(),
+) -> Runner:
+    """A runner over these, called in this order."""
+    manager = pluggy.PluginManager("mailserv")
+    manager.add_hookspecs(specs)
+    for name, each in reversed(plugins.items()):
+        manager.register(each, name)
+    return Runner(manager, clock=clock, policies=policies, traced=traced)
+
+
+def say(answer: Any) -> Callable[[], Any]:
+    """Raises an exception, returns anything else."""
+
+    def speak() -> Any:
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    return speak
