@@ -27,7 +27,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 FRESH = 10.0  # seconds; a message of that age that was never tried cannot have been delivered before
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MaildirSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: Annotated[
         str,
         msgspec.Meta(description="where a recipient's Maildir is; {local_part}, {domain} and {address} stand for it"),
@@ -47,9 +47,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MaildirTransport:
-    """ "maildir": the next hop is "" (the setting `path`) or a path of the same kind. Any number of threads."""
+    """Named "maildir": the next hop is "" (the setting `path`) or a path of the same kind. Any number of threads."""
 
-    def __init__(self, settings: Settings, services: Services) -> None:
+    def __init__(self, settings: MaildirSettings, services: Services) -> None:
         self._settings = settings
         self._services = services
         self._mode = int(settings.mode, 8)
@@ -108,9 +108,9 @@ class MaildirTransport:
 
 
 class Plugin:
-    Settings = Settings
+    Settings = MaildirSettings
 
-    def __init__(self, settings: Settings, services: Services) -> None:
+    def __init__(self, settings: MaildirSettings, services: Services) -> None:
         self._transport = MaildirTransport(settings, services)
 
     @hookimpl

@@ -1,0 +1,158 @@
+"""Delivery to a server that speaks LMTP (RFC 2033), such as Dovecot's or Cyrus's, over a Unix socket or TCP."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+import msgspec
+
+from mailserv import hookimpl
+from mailserv.mail.delivery import Attempt, Delivery, Transport
+from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
+from mailserv.mail.plugin import Services
+from mailserv.mail.reply import Reply, Severity
+from mailserv.mail.smtp_reply import ProtocolError
+from mailserv_lmtp.place import Place
+from mailserv_lmtp.session import ServerClosed, Session, Told, Waits
+
+_OUTCOMES: dict[Severity, type[Delivered | Deferred | Failed]] = {
+    Severity.POSITIVE: Delivered,
+    Severity.TRANSIENT: Deferred,
+    Severity.PERMANENT: Failed,
+}
+
+
+class LmtpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    to: Annotated[
+        str,
+        msgspec.Meta(description='"unix:/path" or "[address]:port"; where a route that says only "lmtp:" leads'),
+    ] = "unix:/run/dovecot/lmtp"
+    connect_timeout: Annotated[int, msgspec.Meta(ge=1, description="seconds to wait for a connection")] = 30
+    command_timeout: Annotated[int, msgspec.Meta(ge=1, description="seconds to wait for the answer to a command")] = 300
+    dot_timeout: Annotated[
+        int,
+        msgspec.Meta(ge=1, description="seconds to wait for each answer after the content; shorter makes duplicates"),
+    ] = 600
+
+
+class LmtpTransport:
+    """Named "lmtp": the next hop is "" (the setting `to`) or a place of the same kind. Any number of threads."""
+
+    def __init__(self, settings: LmtpSettings, services: Services) -> None:
+        self._default = settings.to
+        self._services = services
+        self._waits = Waits(settings.connect_timeout, settings.command_timeout, settings.dot_timeout)
+        Place.parse(settings.to)
+
+    def deliver(self, deliveries: Iterable[Delivery]) -> Iterator[Attempt]:
+        """See `Transport.deliver`. One connection for all of them; it stops when that is lost or can't be had."""
+        batch = _Batch(self._services.hostname, self._waits)
+        try:
+            for delivery in deliveries:
+                told = Told([None] * len(delivery.rows))
+                going_on = batch.carry(self._place(delivery, told), delivery, told)
+                yield Attempt(delivery, tuple(_outcome(reply, batch.remote) for reply in told.replies))
+                if not going_on:
+                    return
+        finally:
+            batch.end()
+
+    def close(self) -> None:
+        """See `Transport.close`. Nothing is kept."""
+
+    def _place(self, delivery: Delivery, told: Told) -> Place | None:
+        try:
+            return Place.parse(delivery.route.next_hop or self._default)
+        except ValueError as error:
+            self._services.log.warning("lmtp_no_place", queue_id=delivery.queue_id, error=str(error))
+            told.rest(Reply(451, "4.3.5", "The next hop of this recipient is not set up correctly"))
+            return None
+
+
+class _Batch:
+    """The session of one call of `deliver`."""
+
+    def __init__(self, hostname: str, waits: Waits) -> None:
+        self._hostname = hostname
+        self._waits = waits
+        self._session: Session | None = None
+        self.remote = ""
+
+    def carry(self, place: Place | None, delivery: Delivery, told: Told) -> bool:
+        """Send one message, over a new connection when an old one turns out to be gone. Whether another may follow."""
+        if place is None:
+            return False
+        self.remote = str(place)
+        while True:
+            is_new = self._session is None
+            try:
+                refusal = self._open(place)
+                if refusal is None and self._session:
+                    self._session.carry(delivery, told)
+                    return True
+                told.rest(_for_now(refusal))
+            except ServerClosed as closed:
+                if not is_new and not told.dot_sent:
+                    self._again(told)  # it had carried enough
+                    continue
+                told.rest(closed.reply)
+            except (OSError, ProtocolError) as error:
+                if not is_new and not told.dot_sent and not isinstance(error, TimeoutError):
+                    self._again(told)
+                    continue
+                told.rest(_describe(error, served=self._session is not None and self._session.carried > 0))
+            self.end()
+            return False
+
+    def end(self) -> None:
+        """Leave the server. Idempotent."""
+        if self._session:
+            self._session.end()
+            self._session = None
+
+    def _open(self, place: Place) -> Reply | None:
+        if self._session:
+            return None
+        self._session = Session(place.connect(self._waits.connect), self._waits)
+        return self._session.open(self._hostname)
+
+    def _again(self, told: Told) -> None:
+        self.end()
+        told.replies = [None] * len(told.replies)
+        told.accepted.clear()
+
+
+def _outcome(reply: Reply | None, remote: str) -> Outcome:
+    assert reply is not None, "whoever has no answer gets that of the failure"
+    return _OUTCOMES[reply.severity](reply, remote)
+
+
+def _for_now(refusal: Reply | None) -> Reply:
+    """A server that wants no session at all: our mail waits, whatever it says. 4.4.1: nothing goes there now."""
+    return Reply(451, "4.4.1", f"The LMTP server said: {refusal}")
+
+
+def _describe(error: Exception, *, served: bool) -> Reply:
+    """Nothing of this machine's insides is in it, for DSNs carry it to senders. 4.4.1: nothing goes there now."""
+    if isinstance(error, ProtocolError):
+        return Reply(451, "4.5.0", f"The LMTP server broke the protocol: {error}")
+    if isinstance(error, TimeoutError):
+        words = "no answer in time"
+    else:
+        words = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
+    if served:
+        return Reply(451, "4.4.2", f"The LMTP session was lost: {words}")
+    return Reply(451, "4.4.1", f"No connection to the LMTP server: {words}")
+
+
+class Plugin:
+    Settings = LmtpSettings
+
+    def __init__(self, settings: LmtpSettings, services: Services) -> None:
+        self._transport = LmtpTransport(settings, services)
+
+    @hookimpl
+    def register_transports(self) -> Iterable[tuple[str, Transport]]:
+        return [("lmtp", self._transport)]
