@@ -155,7 +155,7 @@ class Server:
             hostname=self.settings.hostname,
             clock=self._clock,
             policies=chosen.policy,
-            rooms=Rooms(dns=self._resolver),
+            rooms=Rooms(dns=self._resolver, table=self.store.plugin_table),
         )
 
     def _contexts(self, settings: Settings, certificates: Certificates | None) -> tuple[Context, Pop3Context]:

@@ -99,6 +99,7 @@ def test_invariant_8_the_services_of_a_plugin_are_a_few_values() -> None:
         "dns",
         "table",
         "submit",
+        "monotonic",
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailserv.clock import Clock
 from mailserv.logging import get_logger
@@ -20,13 +20,10 @@ class Rooms:
 
     def services(self, name: str, hostname: str, clock: Clock) -> Services:
         """One plugin's services."""
-        plain = Services(name, hostname, clock.now, get_logger(f"plugin.{name}"))
-        return Services(
-            plain.name,
-            plain.hostname,
-            plain.now,
-            plain.log,
-            self.dns or plain.dns,
-            self.table(name) if self.table else MemoryTable(clock.now),
-            self.submit or plain.submit,
+        plain = Services(name, hostname, clock.now, get_logger(f"plugin.{name}"), monotonic=clock.monotonic)
+        return replace(
+            plain,
+            dns=self.dns or plain.dns,
+            table=self.table(name) if self.table else MemoryTable(clock.now),
+            submit=self.submit or plain.submit,
         )

@@ -168,7 +168,7 @@ class MemoryTable:
 class Services:
     """`name` is the plugin's own; `now` the clock (epoch seconds); `log` a structlog logger that carries the plugin's name.
 
-    `dns`, `table` and `submit` are described above.
+    `dns`, `table` and `submit` are described above; `monotonic` are seconds that never go back, for deadlines.
     """
 
     name: str
@@ -178,6 +178,7 @@ class Services:
     dns: Names = field(default_factory=_NoNames)
     table: Table = field(default_factory=lambda: MemoryTable(lambda: 0.0))
     submit: Submit = field(default_factory=_NoDoor)
+    monotonic: Callable[[], float] = field(default=lambda: 0.0)
 
 
 class NoSettings:

@@ -144,5 +144,6 @@ class Dispatcher:
             self._lanes.load(self._store.destinations(), end_pauses=asked)
         if now >= self._expire_at:
             messages = self._store.expire_trace(now - self._ledger.settings.trace_days * DAY)
+            self._store.expire_plugin_values(now)
             self._expire_at = now + DAY
             _log.info("trace_expired", messages=messages)

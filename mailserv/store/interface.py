@@ -13,6 +13,7 @@ from typing import Protocol
 
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.message import Acceptance, Content
+from mailserv.mail.plugin import Table
 from mailserv.mail.reply import Reply
 from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
@@ -205,6 +206,15 @@ class Store(Protocol):
     def trace(self, queue_id: str) -> list[TraceEntry]: ...
     def expire_trace(self, before: float) -> int:
         """Delete trace older than `before` in small transactions. How many messages' worth."""
+        ...
+
+    # plugins
+    def plugin_table(self, plugin: str) -> Table:
+        """The plugin's own small table; what it keeps there outlives the server and, until it expires, the plugin."""
+        ...
+
+    def expire_plugin_values(self, now: float) -> int:
+        """Delete what has expired of all plugins, in small transactions. How many values."""
         ...
 
     # accounts

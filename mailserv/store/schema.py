@@ -92,6 +92,21 @@ def _first(db: Database) -> None:
         db.conn.execute(statement)
 
 
+@migrations(name="0002_plugin_values")
+def _plugin_values(db: Database) -> None:
+    """What plugins keep: texts, and counts as integers."""
+    db.conn.execute(
+        """CREATE TABLE plugin_value (
+            plugin TEXT NOT NULL,
+            key TEXT NOT NULL,
+            value NOT NULL,
+            expires_at REAL NOT NULL,
+            PRIMARY KEY (plugin, key)
+        ) WITHOUT ROWID"""
+    )
+    db.conn.execute("CREATE INDEX plugin_value_by_time ON plugin_value(expires_at)")
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the database to this version's schema, in one transaction. Raises sqlite3.Error, StoreUnavailable.
 

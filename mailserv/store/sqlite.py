@@ -16,7 +16,7 @@ from mailserv.mail.delivery import Delivery
 from mailserv.mail.message import Acceptance, Content
 from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
-from mailserv.store import accounts, deliveries, lock, maildrop, queue_admin, queue_rows, references
+from mailserv.store import accounts, deliveries, lock, maildrop, plugin_tables, queue_admin, queue_rows, references
 from mailserv.store import trace as traces
 from mailserv.store.acceptance import insert, prepare
 from mailserv.store.beside import Beside
@@ -33,6 +33,7 @@ from mailserv.store.content import Damaged
 from mailserv.store.disk import DISK, Disk, make_private_directory, store_error
 from mailserv.store.interface import Account, MaildropMessage, QueueEntry, Settlement, Store
 from mailserv.store.nudge import Listener
+from mailserv.store.plugin_tables import PluginTable
 from mailserv.store.room import Room
 from mailserv.store.schema import migrate
 from mailserv.store.spool import ContentWriter, Spool
@@ -286,6 +287,14 @@ class SqliteStore:
 
     def expire_trace(self, before: float) -> int:
         return traces.expire(self.writer, before)
+
+    # plugins
+
+    def plugin_table(self, plugin: str) -> PluginTable:
+        return PluginTable(plugin, self.writer, self._readers, self._clock)
+
+    def expire_plugin_values(self, now: float) -> int:
+        return plugin_tables.expire(self.writer, now)
 
     # accounts
 

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 from store_kit import behind
 
-from mailserv.store import acceptance, accounts, deliveries, maildrop, queue_admin, queue_rows, references, trace
+from mailserv.store import (
+    acceptance,
+    accounts,
+    deliveries,
+    maildrop,
+    plugin_tables,
+    queue_admin,
+    queue_rows,
+    references,
+    trace,
+)
 from mailserv.store.interface import Store
 
 BY_ID = "USING INTEGER PRIMARY KEY"
@@ -31,6 +41,10 @@ PLANS = {  # query -> what its plan must use
     acceptance.INSERT_MAILBOX: "account_address (address=?)",
     trace.READ: "trace_by_message (queue_id=?)",
     trace.EXPIRE: "trace_by_time (at<?)",
+    plugin_tables.GET: "PRIMARY KEY (plugin=? AND key=?)",
+    plugin_tables.DELETE: "PRIMARY KEY (plugin=? AND key=?)",
+    plugin_tables.EXPIRE: "plugin_value_by_time (expires_at<?)",
+    plugin_tables.EXPIRE_OWN: "PRIMARY KEY (plugin=?)",
     queue_admin.BATCH_ALL: BY_ID,
     queue_admin.BATCH_SOME: "queue_by_message (message_id=?",
     queue_admin.LIST_SOME: "queue_by_message (message_id=?)",
