@@ -12,6 +12,7 @@ from mailserv.mail.peer import TLSInfo
 
 COMMAND_READ = 4096  # octets asked for while waiting for commands: an idle session should hold little memory
 CONTENT_READ = 256 * 1024  # octets asked for while content flows
+UNREAD_READS = 16  # reads of what a client still sends while its session is being closed
 
 
 class Connection:
@@ -93,6 +94,20 @@ class Connection:
     def abort(self) -> None:
         """Make every read and write fail at once. Any thread."""
         self._shutdown(socket.SHUT_RDWR)
+
+    def say_no_more(self) -> None:
+        """End our direction and take what the client has sent meanwhile, without waiting, before a `close`.
+
+        Closing with input unread resets the connection, and a reset may take our last reply with it.
+        """
+        self._shutdown(socket.SHUT_WR)
+        try:
+            for _ in range(UNREAD_READS):
+                # socket.socket: under TLS too these are only bytes to be thrown away
+                if not socket.socket.recv(self._sock, CONTENT_READ, socket.MSG_DONTWAIT):
+                    return
+        except OSError:
+            return  # nothing more is there, or nobody
 
     def close(self) -> None:
         """Close without waiting. Idempotent; the owner's thread."""

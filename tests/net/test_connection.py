@@ -99,6 +99,17 @@ def test_interrupt_wakes_the_reader_and_leaves_the_way_out_open(pair: tuple[Conn
     thread.join()
 
 
+def test_a_last_reply_reaches_a_client_that_still_sends() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        connection = Connection(listener.accept()[0], CLOCK)
+        client.sendall(b"x" * 100_000)
+        connection.send(b"421 bye\r\n", at(LATER))
+        connection.say_no_more()
+        connection.close()
+        assert client.recv(100) == b"421 bye\r\n"
+        assert client.recv(100) == b""
+
+
 def test_interrupt_after_close_harms_nobody(pair: tuple[Connection, socket.socket]) -> None:
     connection, _ = pair
     connection.close()
