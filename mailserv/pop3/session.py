@@ -95,6 +95,8 @@ class Pop3Session:
             _log.exception("session_failed", session=self._peer.session_id, ip=self._peer.ip)
             self._farewell("fault", "[SYS/TEMP] Local error; closing, nothing was deleted")
         finally:
+            if self._reason not in {"quit", "lost"}:
+                self._connection.say_no_more()
             self._let_go()
             metrics.SESSIONS.labels(self._peer.service).dec()
             self._log_end()
