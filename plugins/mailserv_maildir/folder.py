@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
@@ -77,7 +78,7 @@ class Maildir:
             return
         with suppress(FileExistsError):  # another thread was faster
             folder.mkdir()
-            folder.chmod(self.mode)
+            folder.chmod(self.mode | (folder.stat().st_mode & stat.S_ISGID))  # which hands the group of `base` down
         sync_folder(folder.parent)
 
 

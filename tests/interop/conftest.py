@@ -23,6 +23,9 @@ DEBIAN = {
     "postfix": "postfix",
     "smtp-source": "postfix",
     "smtp-sink": "postfix",
+    "dovecot": "dovecot-core",
+    "dovecot:imap": "dovecot-imapd",
+    "dovecot:lmtp": "dovecot-lmtpd",
     "ip": "iproute2",
     "perl:Net::SSLeay": "libnet-ssleay-perl",
     "sasl:plain": "libsasl2-modules",
@@ -42,6 +45,8 @@ def missing(need: str) -> str:
         return "" if _succeeds("unshare", "--net", "true") else "this machine makes no network namespaces"
     if kind == "perl":
         there = _succeeds("perl", f"-M{name}", "-e", "1")
+    elif kind == "dovecot":
+        there = Path("/usr/lib/dovecot", name).exists()
     elif kind == "sasl":
         there = any(Path("/usr/lib").glob(f"*/sasl2/lib{name}.so"))
     else:

@@ -143,11 +143,16 @@ class Mailserv:
 
     def submit(self, account: Account, forward_path: str, content: bytes) -> str:
         """Send as the account, after a login; the queue id."""
+        return self.submit_to_many(account, [forward_path], content)
+
+    def submit_to_many(self, account: Account, forward_paths: Iterable[str], content: bytes) -> str:
+        """The same to several recipients."""
         with smtplib.SMTP("127.0.0.1", self.ports["submission"], "client.example.net", timeout=SECONDS) as client:
             client.starttls(context=self.certificates.client_context())
             client.login(account.address, account.password)
             assert client.mail(account.address)[0] == 250
-            assert client.rcpt(forward_path)[0] == 250
+            for forward_path in forward_paths:
+                assert client.rcpt(forward_path)[0] == 250
             code, text = client.data(content)
             assert code == 250
             return text.split()[-1].decode()

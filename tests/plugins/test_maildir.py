@@ -72,6 +72,13 @@ def test_permissions_are_those_of_the_setting_whatever_the_umask(tmp_path: Path)
     ]
 
 
+def test_the_setgid_bit_of_the_base_is_handed_down(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2770)
+    outcomes(maildirs(tmp_path, mode="0770"), make_delivery("maildir:"))
+    bob = tmp_path / "example.net" / "bob"
+    assert [oct(path.stat().st_mode & 0o7777) for path in (bob, bob / "new")] == ["0o2770", "0o2770"]
+
+
 def test_each_recipient_gets_a_file_and_a_subaddress_shares_the_maildir(tmp_path: Path) -> None:
     delivery = make_delivery("maildir:", "bob@example.net", "bob+list@example.net", "Carol@example.net")
     outcomes(maildirs(tmp_path), delivery)
