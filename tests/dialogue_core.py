@@ -97,6 +97,7 @@ class SmtpDriver:
         self._recipients: list[str] = []
         self._content = b""
         self._is_smtputf8 = False
+        self._body = ""
         self._sasl: SaslExchange | None = None
         self.said = Lines()
         self._core.greet(Reply(220, "", f"{settings['hostname']} ESMTP"))
@@ -151,7 +152,12 @@ class SmtpDriver:
             case commands.Quit():
                 self._core.answer(reply.CLOSING)
             case commands.Data():
-                self._core.answer(reply.START_CONTENT)
+                self._core.answer(reply.NEED_BDAT if self._body == "BINARYMIME" else reply.START_CONTENT)
+            case commands.Chunk():
+                pass
+            case commands.ChunkEnd(octets=octets, has_bare=has_bare):
+                received = Reply(250, "2.0.0", f"{octets} octets received")
+                self._core.answer(self._bare_refusal() if has_bare else received)
             case _:
                 self._core.answer(self._transaction(event))
 
@@ -166,11 +172,12 @@ class SmtpDriver:
                 if self._peer.service != "smtp" and not self._peer.login:
                     return reply.NEED_AUTH
                 self._reverse_path, self._is_smtputf8 = str(path), "SMTPUTF8" in parameters
+                self._body = parameters.get("BODY", "").upper()
                 return reply.SENDER_OK
             case commands.Rcpt(forward_path=path):
                 return self._rcpt(path.key.rstrip("@"), path.domain)
             case commands.ContentEnd():
-                return self._end_of_data()
+                return self._end_of_data(event.has_bare)
             case _:
                 self._reset()
                 return reply.OK
@@ -183,13 +190,20 @@ class SmtpDriver:
         self._recipients.append(key)
         return reply.RECIPIENT_OK
 
-    def _end_of_data(self) -> Reply:
+    def _end_of_data(self, has_bare: bool) -> Reply:
+        if has_bare:
+            refusal = self._bare_refusal()
+            self._reset()
+            return refusal
         if len(self._content) > int(self._settings["message_size"]):
             self._reset()
             return reply.MESSAGE_TOO_BIG
         self.accepted.append((self._reverse_path, self._recipients, self._content))
         self._reset()
         return Reply(250, "2.0.0", "queued as 1")
+
+    def _bare_refusal(self) -> Reply:
+        return reply.BINARY_REFUSED if self._body == "BINARYMIME" else reply.BARE_NEWLINE
 
     def _extension(self, event: commands.ExtensionCommand) -> None:
         answer = event.verb.handle(self.view(), event.argument)
@@ -218,6 +232,7 @@ class SmtpDriver:
 
     def _reset(self) -> None:
         self._reverse_path, self._recipients, self._content, self._is_smtputf8 = "", [], b"", False
+        self._body = ""
 
 
 class Pop3Driver:

@@ -12,6 +12,9 @@ from mailserv.mail.reply import Reply
 from mailserv.store.interface import SpoolWriter
 
 END_OF_HEADER = b"\r\n\r\n"
+SMALL_BLOCK = (
+    4096  # octets: smaller blocks are put together, so that a message in pieces costs no more than a whole one
+)
 
 
 class ContentSink:
@@ -36,7 +39,8 @@ class ContentSink:
         self._header_size = header_size
         self._hops = hops
         self._complete = complete
-        self._held: bytes | None = b""
+        self._held: bytearray | None = bytearray()
+        self._small = bytearray()
         self._trace_field = trace_field
         self.header_section = b""
         self.size = 0
@@ -57,7 +61,8 @@ class ContentSink:
     def finish(self) -> Content | Reply:
         """The content, synced if it went to a file; or the failure."""
         if self._held is not None and self.failure is None:
-            self._pass_header(self._held, b"")
+            self._pass_header(bytes(self._held), b"")
+        self._flush()
         if self.failure is not None:
             return self.failure
         try:
@@ -72,17 +77,17 @@ class ContentSink:
         self._spool.discard()
 
     def _hold(self, block: bytes) -> None:
-        held = self._held + block if self._held else block
+        held = self._held
+        assert held is not None
+        held += block
         if held.startswith(b"\r\n"):  # no header section at all
-            self._pass_header(b"", held)
+            self._pass_header(b"", bytes(held))
             return
         end = held.find(END_OF_HEADER, max(len(held) - len(block) - 3, 0))
         if end >= 0:
-            self._pass_header(held[: end + 2], held[end + 2 :])
+            self._pass_header(bytes(held[: end + 2]), bytes(held[end + 2 :]))
         elif len(held) > self._header_size:
             self._fail(reply.HEADER_TOO_BIG)
-        else:
-            self._held = held
 
     def _pass_header(self, section: bytes, rest: bytes) -> None:
         self._held = None
@@ -98,6 +103,20 @@ class ContentSink:
         self._store(b"".join((self._trace_field, headers.separator(section), section, rest)))
 
     def _store(self, block: bytes) -> None:
+        if len(block) < SMALL_BLOCK:
+            self._small += block
+            if len(self._small) >= SMALL_BLOCK:
+                self._flush()
+            return
+        self._flush()
+        self._write(block)
+
+    def _flush(self) -> None:
+        if self._small and self.failure is None:
+            self._write(bytes(self._small))
+        self._small = bytearray()
+
+    def _write(self, block: bytes) -> None:
         try:
             self._spool.write(block)
         except StoreError as error:

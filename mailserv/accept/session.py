@@ -9,6 +9,7 @@ from typing import Any
 from mailserv import metrics
 from mailserv.accept.auth import AuthDialogue
 from mailserv.accept.context import Context
+from mailserv.accept.deadlines import Deadlines
 from mailserv.accept.transaction import SUBMISSION, Transaction
 from mailserv.logging import get_logger
 from mailserv.mail import reply
@@ -20,11 +21,9 @@ from mailserv.net.connection import CONTENT_READ, Connection
 from mailserv.net.gate import Place
 from mailserv.protocol import commands
 from mailserv.protocol.sasl import Challenge
-from mailserv.protocol.smtp_server import Phase, SmtpServer, WireLimits
+from mailserv.protocol.smtp_server import SmtpServer, WireLimits
 
 _log = get_logger("smtp")
-STRESS_TIMEOUT = 10.0  # seconds for a stranger's command while nearly all places are taken (docs/decisions/0013)
-SLOWEST = 1024.0  # octets of content a second, on average: slower is somebody who only holds a place
 FAREWELL_TIME = 5.0  # seconds to get a last reply out
 
 
@@ -42,10 +41,7 @@ class SmtpSession:
         self._transaction: Transaction | None = None
         self._auth: AuthDialogue | None = None
         self._closing = False
-        self._started = self._clock.monotonic()
-        self._ends = self._started + self._limits.session_timeout
-        self._command_ends = 0.0
-        self._content_began = 0.0
+        self._deadlines = Deadlines(self._clock, self._limits)
         self._errors = self._unknown = self._failed_logins = 0
         self._messages = self._commands = 0
         self._reason = "lost"
@@ -58,6 +54,8 @@ class SmtpSession:
             commands.ContentBlock: self._on_block,
             commands.ContentEnd: self._on_content_end,
             commands.ContentRefused: self._on_content_refused,
+            commands.Chunk: self._on_chunk,
+            commands.ChunkEnd: self._on_chunk_end,
             commands.Rset: self._on_rset,
             commands.Noop: lambda _: self._core.answer(reply.OK),
             commands.Quit: self._on_quit,
@@ -124,24 +122,18 @@ class SmtpSession:
         return True
 
     def _read(self) -> bytes:
-        now = self._clock.monotonic()
-        if self._core.phase is Phase.CONTENT:
+        if self._core.awaits_content:
             assert self._transaction is not None
-            slowest = self._content_began + self._limits.data_timeout + self._transaction.received / SLOWEST
-            return self._connection.receive(min(now + self._limits.data_timeout, slowest, self._ends), CONTENT_READ)
-        if not self._command_ends:
-            self._command_ends = min(now + self._command_timeout(), self._ends)
-        return self._connection.receive(self._command_ends)
-
-    def _command_timeout(self) -> float:
-        if self._peer.service == "smtp" and not self._place.engaged and self._context.is_stressed():
-            return min(STRESS_TIMEOUT, self._limits.command_timeout)
-        return self._limits.command_timeout
+            return self._connection.receive(self._deadlines.content(self._transaction.received), CONTENT_READ)
+        is_stranger = self._peer.service == "smtp" and not self._place.engaged
+        return self._connection.receive(
+            self._deadlines.command(under_stress=is_stranger and self._context.is_stressed())
+        )
 
     def _flush(self) -> None:
         output = self._core.output()
         if output:
-            self._command_ends = 0.0  # something was answered: the wait for the next command starts anew
+            self._deadlines.answered()
             try:
                 self._connection.send(output, self._clock.monotonic() + self._limits.command_timeout)
             except TimeoutError as error:  # a reply may be cut anywhere: a farewell would be taken for the rest of it
@@ -206,19 +198,33 @@ class SmtpSession:
 
     def _on_data(self, _: commands.Data) -> None:
         assert self._transaction is not None
-        answer = self._transaction.begin_content()
+        answer = self._transaction.begin_data()
         if not answer.is_positive:
             self._log_refused("data", answer)
-        self._content_began = self._clock.monotonic()
+        self._deadlines.content_begins()
         self._core.answer(answer)
 
     def _on_block(self, event: commands.ContentBlock) -> None:
         assert self._transaction is not None
         self._transaction.write(event.data)
 
-    def _on_content_end(self, _: commands.ContentEnd) -> None:
+    def _on_chunk(self, _: commands.Chunk) -> None:
         assert self._transaction is not None
-        answer = self._transaction.finish()
+        refusal = self._transaction.begin_chunk()
+        if refusal is not None:
+            self._log_refused("bdat", refusal)
+        self._deadlines.content_begins()
+
+    def _on_chunk_end(self, event: commands.ChunkEnd) -> None:
+        assert self._transaction is not None
+        answer = self._transaction.end_chunk(event.octets, has_bare=event.has_bare)
+        if not answer.is_positive:
+            self._end_transaction()
+        self._core.answer(answer)
+
+    def _on_content_end(self, event: commands.ContentEnd) -> None:
+        assert self._transaction is not None
+        answer = self._transaction.finish(has_bare=event.has_bare)
         self._messages += answer.is_positive
         self._transaction = None
         self._place.end()
@@ -279,7 +285,7 @@ class SmtpSession:
             self._close_with(reply.TOO_MANY_ERRORS)
 
     def _on_rejected(self, event: commands.Rejected) -> None:
-        self._errors += 1
+        self._errors += event.reply is not reply.NEED_RSET  # chunks that were pipelined behind a refused one
         self._log_refused(event.command, event.reply)
         self._core.answer(event.reply)
         if event.close:
@@ -381,6 +387,6 @@ class SmtpSession:
             login=peer.login,
             messages=self._messages,
             errors=self._errors + self._unknown + self._failed_logins,
-            seconds=round(self._clock.monotonic() - self._started, 3),
+            seconds=round(self._deadlines.age, 3),
             reason=self._reason,
         )

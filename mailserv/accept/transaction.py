@@ -42,6 +42,8 @@ class Transaction:
         self._sink: ContentSink | None = None
         self._queue_id = ""
         self._received_at = 0.0
+        self._is_binary = envelope.parameters.get("BODY", "").upper() == "BINARYMIME"
+        self._refusal: Reply | None = None  # of a content that comes in chunks, said at the end of its chunk
         self.envelope = envelope
 
     @staticmethod
@@ -75,8 +77,24 @@ class Transaction:
         self.envelope = replace(self.envelope, recipients=(*self.envelope.recipients, recipient))
         return reply.RECIPIENT_OK
 
-    def begin_content(self) -> Reply:
+    def begin_data(self) -> Reply:
         """DATA: 354, or why not."""
+        return reply.NEED_BDAT if self._is_binary else self._begin_content()
+
+    def begin_chunk(self) -> Reply | None:
+        """BDAT: at the first chunk what DATA asks, too. A refusal waits for the end of the chunk, and is returned once."""
+        if self._sink is not None:
+            return None
+        answer = self._begin_content()
+        self._refusal = None if answer.is_positive else answer
+        return self._refusal
+
+    def end_chunk(self, octets: int, *, has_bare: bool) -> Reply:
+        """The answer to a chunk that is not the last: 250, or what `finish` would say. A refused message is over."""
+        refusal = self._refused_so_far(has_bare)
+        return self._refused(refusal) if refusal else Reply(250, "2.0.0", f"{octets} octets received")
+
+    def _begin_content(self) -> Reply:
         verdict = self._context.checks.data(self._peer, self.envelope)
         if verdict is not None:
             return verdict.reply
@@ -110,11 +128,18 @@ class Transaction:
 
     def write(self, block: bytes) -> None:
         """A block of content; failures wait for `finish`."""
-        assert self._sink is not None
-        self._sink.write(block)
+        if self._sink is not None:  # else the first chunk was refused
+            self._sink.write(block)
 
-    def finish(self) -> Reply:
-        """The final dot: check, commit, answer. 250 means committed and synced (invariant 1)."""
+    def finish(self, *, has_bare: bool = False) -> Reply:
+        """The final dot, or the last chunk: check, commit, answer. 250 means committed and synced (invariant 1).
+
+        `has_bare`: a CR or LF stands alone in a content that came in chunks.
+        """
+        refusal = self._refused_so_far(has_bare)
+        if refusal:
+            self.abort()
+            return self._refused(refusal)
         assert self._sink is not None
         content = self._sink.finish()
         if isinstance(content, Reply):
@@ -141,6 +166,17 @@ class Transaction:
         if self._sink is not None:
             self._sink.discard()
             self._sink = None
+
+    def _refused_so_far(self, has_bare: bool) -> Reply | None:
+        """Why chunks are refused: a bare CR or LF, too (invariant 5), but where BODY=BINARYMIME declared that.
+
+        Such content can leave by BDAT only. POP3 has no way to carry it: it does not get into a mailbox.
+        """
+        if self._refusal or not has_bare:
+            return self._refusal or (self._sink.failure if self._sink else None)
+        if not self._is_binary:
+            return reply.BARE_NEWLINE
+        return reply.BINARY_REFUSED if any(resolution.mailboxes for _, resolution in self._resolutions) else None
 
     def _complete(self, header_section: bytes) -> bytes:
         hostname = self._context.settings.hostname

@@ -18,6 +18,7 @@ from mailserv.protocol.smtp_transaction import Transaction, mail_command, rcpt_c
 
 UNSENDABLE = Reply(554, "5.6.0", "The content has a NUL or a bare CR or LF; it can't be sent (RFC 5321 §2.3.8)")
 BAD_ADDRESS = Reply(553, "5.1.3", "The address has a character that can't be sent")
+NEEDS_BDAT = Reply(554, "5.6.3", "The content is binary (BODY=BINARYMIME), and can't be passed on so (RFC 3030 §3)")
 NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "The next hop does not take internationalised mail (RFC 6531)")
 
 
@@ -53,7 +54,10 @@ class Job:
         except (OSError, StoreError):
             job.settle(Deferred(LOCAL_ERROR))
             return job
-        if not job.facts.is_sendable:
+        is_lines = job.facts.is_sendable and not job.facts.has_long_line  # what DATA carries without a change
+        if not is_lines and delivery.parameters.get("BODY", "").upper() == "BINARYMIME":
+            job.settle(Failed(NEEDS_BDAT))
+        elif not job.facts.is_sendable:
             job.settle(Failed(UNSENDABLE))
         elif not str(delivery.reverse_path).isprintable():
             job.settle(Failed(BAD_ADDRESS))

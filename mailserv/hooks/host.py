@@ -36,6 +36,8 @@ SHIPPED_EXTENSIONS = (
     "starttls",
     "auth",
     "dsn",
+    "chunking",
+    "binarymime",
     "vrfy",
     "help",
 )
@@ -151,8 +153,8 @@ def _keys(extension: SMTPExtension) -> Iterable[str]:
     if extension.keyword:
         yield f"EHLO keyword {extension.keyword.upper()}"
     yield from (f"verb {verb.name.upper()}" for verb in extension.verbs)
-    yield from (f"MAIL parameter {parameter.name.upper()}" for parameter in extension.mail_params)
-    yield from (f"RCPT parameter {parameter.name.upper()}" for parameter in extension.rcpt_params)
+    yield from (f"MAIL parameter {claim}" for parameter in extension.mail_params for claim in parameter.claims)
+    yield from (f"RCPT parameter {claim}" for parameter in extension.rcpt_params for claim in parameter.claims)
 
 
 def _contradictions(claims: Iterable[tuple[str, str]]) -> list[str]:

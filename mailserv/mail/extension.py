@@ -46,10 +46,20 @@ VerbAnswer = Reply | StartTLS | StartAuth
 
 
 @dataclass(frozen=True, slots=True)
+class Payload:
+    """What follows a command's line: so many octets, a chunk of the content (RFC 3030 §2). `is_last`: it ends with them."""
+
+    octets: int
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Verb:
     """A command. `handle(view, argument)` is called on the session's thread; `argument` is the text after the verb.
 
     `needs_greeting`: 503 before EHLO/HELO. `in_transaction`: whether it may come between MAIL and the end of data.
+    `payload(argument)`: the verb brings content. The server takes it, also where it must refuse it, and calls this
+    instead of `handle`; None for an argument that says no length ends the session, for nobody knows what follows.
     """
 
     name: str
@@ -57,6 +67,7 @@ class Verb:
     needs_greeting: bool = False
     in_transaction: bool = True
     help: str = ""
+    payload: Callable[[str], Payload | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +75,19 @@ class Parameter:
     """A parameter of MAIL or RCPT. `check(view, value)` refuses with a Reply or returns None; `value` None without "=".
 
     `growth` is how many octets it may add to the command line (RFC 5321 §4.5.3.1.4 lets an extension say so).
+    `values`, in capitals: only these are this extension's; others may bring more of them (BODY: RFC 6152, RFC 3030).
     """
 
     name: str
     check: Callable[[SessionView, str | None], Reply | None]
     growth: int = 0
+    values: frozenset[str] | None = None
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """What no two extensions may bring: the name, or the name with each of its values."""
+        name = self.name.upper()
+        return (name,) if self.values is None else tuple(f"{name}={value}" for value in sorted(self.values))
 
 
 @dataclass(frozen=True, slots=True)

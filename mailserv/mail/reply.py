@@ -65,6 +65,10 @@ NEED_HELO = Reply(503, "5.5.1", "Say EHLO or HELO first")
 NEED_MAIL = Reply(503, "5.5.1", "Say MAIL first")
 NEED_RCPT = Reply(503, "5.5.1", "Say RCPT first: no valid recipients")
 NESTED_MAIL = Reply(503, "5.5.1", "A transaction is already open; RSET ends it")
+NO_MIXING = Reply(503, "5.5.1", "A message is coming in chunks; go on with BDAT, or RSET (RFC 3030 section 2)")
+NEED_RSET = Reply(503, "5.5.1", "A chunk was refused; say RSET first (RFC 3030 section 2)")
+NEED_BDAT = Reply(503, "5.5.1", "BODY=BINARYMIME needs BDAT (RFC 3030 section 3)")
+BINARY_REFUSED = Reply(554, "5.6.3", "Binary content cannot be kept in a mailbox here; encode it (RFC 2045)")
 LINE_ENDLESS = Reply(421, "4.7.0", "Line much too long; closing")
 BARE_NEWLINE_IN_COMMAND = Reply(
     500, "5.5.2", "Bare CR or LF in a command; only CRLF ends a line (RFC 5321 section 2.3.8)"

@@ -88,7 +88,12 @@ class ContentBlock:
 
 @dataclass(frozen=True, slots=True)
 class ContentEnd:
-    """The end of data. Its answer is the one that counts (invariant 1)."""
+    """The end of data. Its answer is the one that counts (invariant 1).
+
+    `has_bare`: a CR or LF stood alone in the chunks of a content that came by BDAT (in DATA that is a ContentRefused).
+    """
+
+    has_bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,27 @@ class ContentRefused:
     """The end of data of a content with a bare CR or LF (invariant 5). After `reply` the session is over."""
 
     reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """BDAT, whose octets follow as ContentBlocks, then a ChunkEnd or, after the last one, a ContentEnd. It is not answered.
+
+    `refusal` stays in the core: the octets are thrown away, and then a Rejected is what comes.
+    """
+
+    verb: str
+    octets: int
+    is_last: bool
+    refusal: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEnd:
+    """All octets of a chunk that is not the last one are here. `has_bare`: a CR or LF stood alone so far."""
+
+    octets: int
+    has_bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +150,8 @@ Event = (
     | ContentBlock
     | ContentEnd
     | ContentRefused
+    | Chunk
+    | ChunkEnd
     | Rejected
 )
 

@@ -5,6 +5,35 @@ from __future__ import annotations
 END_OF_DATA = b"\r\n.\r\n"
 
 
+class Newlines:
+    """Sees whether every CR and every LF is half of a CRLF, over any cut into blocks. `bare`: one was not. One thread."""
+
+    __slots__ = ("_after_cr", "bare")
+
+    def __init__(self) -> None:
+        self.bare = False
+        self._after_cr = False  # the last octet was a CR: an LF must follow
+
+    def note(self, block: bytes) -> None:
+        """The next block, not empty."""
+        if self.bare:
+            return
+        pairs = block.count(b"\r\n")
+        half_at_end = block.endswith(b"\r")
+        half_at_start = self._after_cr and block.startswith(b"\n")
+        self.bare = (
+            block.count(b"\n") != pairs + half_at_start
+            or block.count(b"\r") != pairs + half_at_end
+            or (self._after_cr and not half_at_start)
+        )
+        self._after_cr = half_at_end
+
+    def end(self) -> bool:
+        """No more blocks: `bare`, also for a CR that was the last octet."""
+        self.bare = self.bare or self._after_cr
+        return self.bare
+
+
 class DotReader:
     """Takes blocks of dot-stuffed content as they come, gives them back unstuffed; finds the end and every bare CR or LF.
 
@@ -13,16 +42,20 @@ class DotReader:
     `ended`: the end was seen; `rest`: what came after it. `bare`: a CR or LF stood alone (invariant 5). One thread.
     """
 
-    __slots__ = ("_after_cr", "_held", "_line_start", "_tail", "bare", "ended", "rest")
+    __slots__ = ("_after_cr", "_held", "_line_start", "_newlines", "_tail", "ended", "rest")
 
     def __init__(self) -> None:
         self.ended = False
         self.rest = b""
-        self.bare = False
+        self._newlines = Newlines()
         self._line_start = True  # the next octet begins a line
         self._after_cr = False  # the last octet was a CR: with an LF now it becomes a line end
         self._held = b""
         self._tail = b""
+
+    @property
+    def bare(self) -> bool:
+        return self._newlines.bare
 
     @property
     def looks_ended(self) -> bool:
@@ -40,7 +73,7 @@ class DotReader:
         content = self._find_end(data, first, dotted)
         if not content:
             return []
-        self._note_bare(content)
+        self._newlines.note(content)
         after_cr, self._after_cr = self._after_cr, content.endswith(b"\r")
         self._line_start = content.endswith(b"\r\n") or (after_cr and content == b"\n")
         if dotted:
@@ -68,16 +101,3 @@ class DotReader:
         self.ended = True
         self.rest = data[rest:]
         return data[:end]
-
-    def _note_bare(self, content: bytes) -> None:
-        """Every CR and every LF must be half of a CRLF, one of which may lie across the border."""
-        if self.bare:
-            return
-        pairs = content.count(b"\r\n")
-        half_at_end = content.endswith(b"\r")
-        half_at_start = self._after_cr and content.startswith(b"\n")
-        self.bare = (
-            content.count(b"\n") != pairs + half_at_start
-            or content.count(b"\r") != pairs + half_at_end
-            or (self._after_cr and not half_at_start)
-        )

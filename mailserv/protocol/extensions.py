@@ -50,26 +50,29 @@ class ExtensionTable:
         """Whether it is a command at all, here or elsewhere: 502 rather than 500 (RFC 5321 §4.2.4)."""
         return name in self._verbs or name.encode() in NOT_OURS
 
-    def mail_param(self, name: str, view: SessionView) -> Parameter | None:
-        """MAIL's parameter, by its name in capitals, if its extension is offered to this session now."""
-        return _offered(self._mail_params.get(name), view)
+    def mail_param(self, name: str, view: SessionView, value: str | None = None) -> Parameter | None:
+        """MAIL's parameter, by its name in capitals, if its extension is offered to this session now.
 
-    def rcpt_param(self, name: str, view: SessionView) -> Parameter | None:
-        """RCPT's parameter, by its name in capitals, if its extension is offered to this session now."""
-        return _offered(self._rcpt_params.get(name), view)
+        Where several share it, the one whose value this is; else the first, which will refuse it.
+        """
+        return _offered(self._mail_params.get(name, ()), view, value)
+
+    def rcpt_param(self, name: str, view: SessionView, value: str | None = None) -> Parameter | None:
+        """RCPT's parameter, as `mail_param`."""
+        return _offered(self._rcpt_params.get(name, ()), view, value)
 
     def check_mail(self, raw: RawParameters, view: SessionView) -> dict[str, str] | Reply:
         """MAIL's parameters, each passed by its extension; or the first refusal."""
-        return _check([(self.mail_param(name, view), name, value) for name, value in raw], view)
+        return _check([(self.mail_param(name, view, value), name, value) for name, value in raw], view)
 
     def check_rcpt(self, raw: RawParameters, view: SessionView) -> dict[str, str] | Reply:
         """RCPT's parameters, each passed by its extension; or the first refusal."""
-        return _check([(self.rcpt_param(name, view), name, value) for name, value in raw], view)
+        return _check([(self.rcpt_param(name, view, value), name, value) for name, value in raw], view)
 
     def line_growth(self) -> int:
         """Octets that parameters add to the longest command line (RFC 5321 §4.5.3.1.4): MAIL's or RCPT's, the larger."""
-        growth = (sum(p.growth for _, p in table.values()) for table in (self._mail_params, self._rcpt_params))
-        return max(growth)
+        tables = (self._mail_params, self._rcpt_params)
+        return max(sum(max(p.growth for _, p in shared) for shared in table.values()) for table in tables)
 
     def _claim_verb(self, extension: SMTPExtension, verb: Verb) -> None:
         name = verb.name.upper()
@@ -78,7 +81,8 @@ class ExtensionTable:
         self._verbs[name] = (extension, verb)
 
 
-_Parameters = dict[str, tuple[SMTPExtension, Parameter]]
+_Shared = tuple[tuple[SMTPExtension, Parameter], ...]
+_Parameters = dict[str, _Shared]
 
 
 def _claim_keyword(keywords: set[str], keyword: str) -> None:
@@ -92,19 +96,23 @@ def _by_name(command: str, claims: Iterable[tuple[SMTPExtension, tuple[Parameter
     for extension, parameters in claims:
         for parameter in parameters:
             name = parameter.name.upper()
-            if name in table:
+            shared = table.get(name, ())
+            if any(_contradict(parameter, other) for _, other in shared):
                 raise ValueError(f"two claim the {command} parameter {name}")
-            table[name] = (extension, parameter)
+            table[name] = (*shared, (extension, parameter))
     return table
 
 
-def _offered(claim: tuple[SMTPExtension, Parameter] | None, view: SessionView) -> Parameter | None:
-    if claim is None:
-        return None
-    extension, parameter = claim
-    if view.peer.service not in extension.services or extension.advertise(view) is None:
-        return None
-    return parameter
+def _contradict(one: Parameter, other: Parameter) -> bool:
+    return one.values is None or other.values is None or not one.values.isdisjoint(other.values)
+
+
+def _offered(shared: _Shared, view: SessionView, value: str | None) -> Parameter | None:
+    service = view.peer.service
+    offered = [p for extension, p in shared if service in extension.services and extension.advertise(view) is not None]
+    if len(offered) > 1 and value is not None:
+        return next((p for p in offered if p.values is not None and value.upper() in p.values), offered[0])
+    return offered[0] if offered else None
 
 
 def _check(parameters: Iterable[tuple[Parameter | None, str, str | None]], view: SessionView) -> dict[str, str] | Reply:

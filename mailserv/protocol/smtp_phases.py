@@ -8,6 +8,8 @@ from mailserv.mail import reply as replies
 from mailserv.mail.reply import Reply
 from mailserv.protocol.commands import (
     AuthLine,
+    Chunk,
+    ChunkEnd,
     ContentBlock,
     ContentEnd,
     ContentRefused,
@@ -33,6 +35,8 @@ class Phase(Enum):
     HAS_SENDER = "has sender"
     HAS_RECIPIENT = "has recipient"
     CONTENT = "content"  # after the 354, until its end is answered
+    CHUNKS = "chunks"  # of one message, by BDAT (RFC 3030): the first has come, the last has not
+    SPOILED = "spoiled"  # a chunk was refused: the message is lost, those behind it are thrown away until RSET
     AUTH = "auth"  # an AUTH exchange (RFC 4954)
     CLOSED = "closed"  # whatever else the client sends is not read
 
@@ -70,6 +74,23 @@ NEXT_PHASE: dict[tuple[Phase, type[Event]], Phase] = {
     (Phase.HAS_RECIPIENT, Noop): Phase.HAS_RECIPIENT,
     (Phase.HAS_RECIPIENT, Quit): Phase.CLOSED,
     (Phase.HAS_RECIPIENT, ExtensionCommand): Phase.HAS_RECIPIENT,
+    (Phase.HAS_RECIPIENT, Chunk): Phase.CHUNKS,  # a chunk has no answer of its own: it moves at once
+    (Phase.CHUNKS, Chunk): Phase.CHUNKS,
+    (Phase.CHUNKS, ContentBlock): Phase.CHUNKS,
+    (Phase.CHUNKS, ChunkEnd): Phase.CHUNKS,
+    (Phase.CHUNKS, ContentEnd): Phase.GREETED,
+    (Phase.CHUNKS, Helo): Phase.GREETED,
+    (Phase.CHUNKS, Ehlo): Phase.GREETED,
+    (Phase.CHUNKS, Rset): Phase.GREETED,
+    (Phase.CHUNKS, Noop): Phase.CHUNKS,
+    (Phase.CHUNKS, Quit): Phase.CLOSED,
+    (Phase.CHUNKS, ExtensionCommand): Phase.CHUNKS,
+    (Phase.SPOILED, Helo): Phase.GREETED,
+    (Phase.SPOILED, Ehlo): Phase.GREETED,
+    (Phase.SPOILED, Rset): Phase.GREETED,
+    (Phase.SPOILED, Noop): Phase.SPOILED,
+    (Phase.SPOILED, Quit): Phase.CLOSED,
+    (Phase.SPOILED, ExtensionCommand): Phase.SPOILED,
     (Phase.CONTENT, ContentBlock): Phase.CONTENT,
     (Phase.CONTENT, ContentEnd): Phase.GREETED,  # the transaction is over, accepted or not (lesson 8)
     (Phase.CONTENT, ContentRefused): Phase.CLOSED,
@@ -77,6 +98,12 @@ NEXT_PHASE: dict[tuple[Phase, type[Event]], Phase] = {
     (Phase.AUTH, Rejected): Phase.GREETED,  # an overlong line ends the exchange
 }
 MOVES_ANYWAY = frozenset({ContentEnd, ContentRefused, Quit})
+
+AFTER_REFUSAL: dict[tuple[Phase, type[Event]], Phase] = {
+    (Phase.CHUNKS, ChunkEnd): Phase.SPOILED,  # RFC 3030 §2: "A RSET command MUST be issued"
+}
+
+TRANSACTION = frozenset({Phase.HAS_SENDER, Phase.HAS_RECIPIENT, Phase.CHUNKS, Phase.SPOILED})
 
 OUT_OF_ORDER: dict[tuple[Phase, type[Event]], Reply] = {
     (Phase.CONNECTED, Mail): replies.NEED_HELO,
@@ -87,4 +114,14 @@ OUT_OF_ORDER: dict[tuple[Phase, type[Event]], Reply] = {
     (Phase.HAS_SENDER, Data): replies.NEED_RCPT,
     (Phase.HAS_SENDER, Mail): replies.NESTED_MAIL,
     (Phase.HAS_RECIPIENT, Mail): replies.NESTED_MAIL,
+    (Phase.CONNECTED, Chunk): replies.NEED_HELO,
+    (Phase.GREETED, Chunk): replies.NEED_MAIL,
+    (Phase.HAS_SENDER, Chunk): replies.NEED_RCPT,
+    (Phase.CHUNKS, Mail): replies.NO_MIXING,
+    (Phase.CHUNKS, Rcpt): replies.NO_MIXING,
+    (Phase.CHUNKS, Data): replies.NO_MIXING,
+    (Phase.SPOILED, Mail): replies.NEED_RSET,
+    (Phase.SPOILED, Rcpt): replies.NEED_RSET,
+    (Phase.SPOILED, Data): replies.NEED_RSET,
+    (Phase.SPOILED, Chunk): replies.NEED_RSET,
 }

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mailserv.mail import reply as replies
-from mailserv.mail.extension import SessionView
+from mailserv.mail.extension import Payload, SessionView
 from mailserv.mail.reply import Reply
 from mailserv.protocol import commands
-from mailserv.protocol.commands import Event, ExtensionCommand, Mail, RawParameters, Rcpt, Rejected
+from mailserv.protocol.commands import Chunk, Event, ExtensionCommand, Mail, RawParameters, Rcpt, Rejected
 from mailserv.protocol.extensions import ExtensionTable
-from mailserv.protocol.smtp_phases import NEXT_PHASE, OUT_OF_ORDER, Phase
+from mailserv.protocol.smtp_phases import NEXT_PHASE, OUT_OF_ORDER, TRANSACTION, Phase
 
 View = Callable[[], SessionView]
 
@@ -58,11 +58,13 @@ class CommandReader:
         if verb is None:
             return Rejected(replies.NOT_IMPLEMENTED, name)
         text = commands.readable(rest)
+        if verb.payload is not None:
+            return _chunk(name, None if isinstance(text, Reply) else verb.payload(text), phase)
         if isinstance(text, Reply):
             return Rejected(text, name)
         if verb.needs_greeting and phase is Phase.CONNECTED:
             return Rejected(replies.NEED_HELO, name)
-        if not verb.in_transaction and phase in (Phase.HAS_SENDER, Phase.HAS_RECIPIENT):
+        if not verb.in_transaction and phase in TRANSACTION:
             return Rejected(replies.BAD_SEQUENCE, name)
         if not text.isascii() and not self._declares_utf8(text, view):
             return Rejected(replies.NEED_SMTPUTF8, name)
@@ -107,3 +109,11 @@ class CommandReader:
         if not self.is_esmtp:
             return replies.UNKNOWN_PARAMETER  # after HELO there are no extensions (RFC 5321 §4.1.1.1)
         return check(raw, view())
+
+
+def _chunk(verb: str, payload: Payload | None, phase: Phase) -> Event:
+    """Octets follow the line, wanted or not. Without their number nothing that follows can be told from content."""
+    if payload is None:
+        return Rejected(replies.SYNTAX, verb, close=True)
+    refusal = None if (phase, Chunk) in NEXT_PHASE else OUT_OF_ORDER.get((phase, Chunk), replies.BAD_SEQUENCE)
+    return Chunk(verb, payload.octets, payload.is_last, refusal)

@@ -15,6 +15,8 @@ from mailserv.mail import reply as replies
 from mailserv.mail.reply import Reply
 from mailserv.protocol.commands import (
     AuthLine,
+    Chunk,
+    ChunkEnd,
     ContentBlock,
     ContentEnd,
     ContentRefused,
@@ -26,10 +28,10 @@ from mailserv.protocol.commands import (
     Mail,
     Rejected,
 )
-from mailserv.protocol.dots import DotReader
+from mailserv.protocol.dots import DotReader, Newlines
 from mailserv.protocol.extensions import ExtensionTable
 from mailserv.protocol.lines import LineFault, LineReader
-from mailserv.protocol.smtp_phases import MOVES_ANYWAY, NEXT_PHASE, Phase
+from mailserv.protocol.smtp_phases import AFTER_REFUSAL, MOVES_ANYWAY, NEXT_PHASE, TRANSACTION, Phase
 from mailserv.protocol.smtp_reader import CommandReader, View
 
 __all__ = ["NEXT_PHASE", "Phase", "SmtpServer", "WireLimits"]
@@ -49,9 +51,12 @@ class SmtpServer:
     __slots__ = (
         "_auth_limit",
         "_blocks",
+        "_chunk",
+        "_chunk_left",
         "_dots",
         "_line_limit",
         "_lines",
+        "_newlines",
         "_out",
         "_pending",
         "_phase",
@@ -64,6 +69,9 @@ class SmtpServer:
         self._auth_limit = limits.auth_line
         self._lines = LineReader()
         self._dots: DotReader | None = None  # while content flows in
+        self._chunk: Chunk | None = None  # while its octets flow in
+        self._chunk_left = 0
+        self._newlines = Newlines()  # of a content that comes in chunks
         self._blocks: deque[bytes] = deque()
         self._out: list[bytes] = []
         self._phase = Phase.CONNECTED
@@ -72,6 +80,11 @@ class SmtpServer:
     @property
     def phase(self) -> Phase:
         return self._phase
+
+    @property
+    def awaits_content(self) -> bool:
+        """Whether octets of a content that is wanted come next, and no command."""
+        return self._phase is Phase.CONTENT or (self._chunk is not None and self._chunk.refusal is None)
 
     @property
     def has_input(self) -> bool:
@@ -84,10 +97,12 @@ class SmtpServer:
         """Take what was read from the client. After CLOSED it is thrown away."""
         if self._phase is Phase.CLOSED:
             return
-        if self._dots is None:
-            self._lines.feed(data)
-        else:
+        if self._dots is not None:
             self._feed_content(data)
+        elif self._chunk is not None:
+            self._feed_chunk(data)
+        else:
+            self._lines.feed(data)
 
     def next_event(self, view: View) -> Event | None:
         """The next thing that the client did; None when more bytes are needed, or the session is over.
@@ -101,6 +116,8 @@ class SmtpServer:
             return self._next_content()
         if phase is Phase.CLOSED:
             return None
+        if self._chunk is not None:
+            return self._next_of_chunk(self._chunk)
         line = self._lines.next_line(self._auth_limit if phase is Phase.AUTH else self._line_limit)
         if line is None:
             return None
@@ -111,6 +128,8 @@ class SmtpServer:
             event = AuthLine(None if line == b"*" else line)
         else:
             event = self._reader.read(line, phase, view)
+            if isinstance(event, Chunk):
+                return self._begin_chunk(event)
         self._pending = event
         return event
 
@@ -128,6 +147,8 @@ class SmtpServer:
             self._phase = Phase.CLOSED
         elif reply.code < 400 or self._phase is Phase.AUTH or type(event) in MOVES_ANYWAY:
             self._move(event)
+        else:
+            self._phase = AFTER_REFUSAL.get((self._phase, type(event)), self._phase)
 
     def close(self, reply: Reply) -> None:
         """End the session from our side: a timeout, a shutdown. May come at any time, answered events or not."""
@@ -169,7 +190,7 @@ class SmtpServer:
 
     def reset_transaction(self) -> None:
         """Forget sender and recipients, as RSET does."""
-        if self._phase in (Phase.HAS_SENDER, Phase.HAS_RECIPIENT):
+        if self._phase in TRANSACTION:
             self._phase = Phase.GREETED
 
     # inside
@@ -211,6 +232,42 @@ class SmtpServer:
         if dots.ended:
             self._dots = None
         self._pending = ContentRefused(replies.BARE_NEWLINE) if dots.bare else ContentEnd()
+        return self._pending
+
+    def _begin_chunk(self, chunk: Chunk) -> Event | None:
+        """RFC 3030 §2: the octets are taken also where the command is out of order, or they would be commands."""
+        if self._phase is Phase.HAS_RECIPIENT:
+            self._newlines = Newlines()
+        self._chunk, self._chunk_left = chunk, chunk.octets
+        self._feed_chunk(self._lines.take_rest())
+        if chunk.refusal is not None:
+            return self._next_of_chunk(chunk)
+        self._phase = NEXT_PHASE[(self._phase, Chunk)]
+        return chunk
+
+    def _feed_chunk(self, data: bytes) -> None:
+        chunk = self._chunk
+        assert chunk is not None
+        block, rest = data[: self._chunk_left], data[self._chunk_left :]
+        self._chunk_left -= len(block)
+        if block and chunk.refusal is None:
+            self._newlines.note(block)
+            self._blocks.append(block)
+        if rest:
+            self._lines.feed(rest)
+
+    def _next_of_chunk(self, chunk: Chunk) -> Event | None:
+        if self._blocks:
+            return ContentBlock(self._blocks.popleft())
+        if self._chunk_left:
+            return None
+        self._chunk = None
+        if chunk.refusal is not None:
+            self._pending = Rejected(chunk.refusal, chunk.verb)
+        elif chunk.is_last:
+            self._pending = ContentEnd(self._newlines.end())
+        else:
+            self._pending = ChunkEnd(chunk.octets, self._newlines.bare)
         return self._pending
 
     def _overlong(self, fault: LineFault) -> Rejected:

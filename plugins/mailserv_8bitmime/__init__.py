@@ -11,10 +11,11 @@ from mailserv.mail.plugin import Services
 from mailserv.mail.reply import Reply
 
 GROWTH = 14  # octets: " BODY=8BITMIME"
+VALUES = frozenset({"7BIT", "8BITMIME"})  # of BODY; BINARYMIME is another extension's
 
 
 def check(view: SessionView, value: str | None) -> Reply | None:
-    return None if value is not None and value.upper() in {"7BIT", "8BITMIME"} else reply.SYNTAX
+    return None if value is not None and value.upper() in VALUES else reply.SYNTAX
 
 
 class Plugin:
@@ -23,4 +24,5 @@ class Plugin:
 
     @hookimpl
     def register_smtp_extensions(self) -> Iterable[SMTPExtension]:
-        return [SMTPExtension("8BITMIME", lambda _: "", mail_params=(Parameter("BODY", check, growth=GROWTH),))]
+        body = Parameter("BODY", check, growth=GROWTH, values=VALUES)
+        return [SMTPExtension("8BITMIME", lambda _: "", mail_params=(body,))]

@@ -14,6 +14,8 @@ from mailserv.mail.extension import SessionView
 from mailserv.mail.reply import Reply
 from mailserv.protocol.commands import (
     AuthLine,
+    Chunk,
+    ChunkEnd,
     ContentBlock,
     ContentEnd,
     ContentRefused,
@@ -31,7 +33,7 @@ from mailserv.protocol.commands import (
 )
 from mailserv.protocol.extensions import ExtensionTable
 from mailserv.protocol.lines import DISCARD_LIMIT
-from mailserv.protocol.smtp_phases import MOVES_ANYWAY, OUT_OF_ORDER
+from mailserv.protocol.smtp_phases import AFTER_REFUSAL, MOVES_ANYWAY, OUT_OF_ORDER
 from mailserv.protocol.smtp_server import NEXT_PHASE, Phase, SmtpServer, WireLimits
 
 COMMAND_PHASES = (Phase.CONNECTED, Phase.GREETED, Phase.HAS_SENDER, Phase.HAS_RECIPIENT)
@@ -92,7 +94,9 @@ def test_a_421_closes_in_every_phase(phase: Phase, kind: type[Event]) -> None:
 
 def test_the_table_knows_every_phase_and_every_event() -> None:
     assert {phase for phase, _ in NEXT_PHASE} == set(Phase) - {Phase.CLOSED}
-    assert {kind for _, kind in NEXT_PHASE} == {*LINES, ContentBlock, ContentEnd, ContentRefused, AuthLine, Rejected}
+    others = {ContentBlock, ContentEnd, ContentRefused, Chunk, ChunkEnd, AuthLine, Rejected}
+    assert {kind for _, kind in NEXT_PHASE} == {*LINES, *others}
+    assert AFTER_REFUSAL.keys() <= NEXT_PHASE.keys()
     assert not OUT_OF_ORDER.keys() & NEXT_PHASE.keys()
     assert set(MOVES_ANYWAY) <= {kind for _, kind in NEXT_PHASE}
 
