@@ -6,32 +6,14 @@ Durations are `float` seconds, sizes `int` octets once read; in TOML they are "5
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from mailserv.mail.values import Duration, Network, Secret, Size
 
-class Duration(float):
-    """Seconds; written "90s", "5m", "4h" or "5d"."""
-
-
-class Size(int):
-    """Octets; written "50MB" (10⁶) or "64KiB" (2¹⁰)."""
-
-
-class Secret(str):
-    """A secret: a string, { file = "…" } or { env = "…" }. Its repr shows nothing (invariant 10)."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-
-Network = IPv4Network | IPv6Network
 Service = Literal["smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", "metrics"]
 
 

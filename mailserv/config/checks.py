@@ -12,7 +12,8 @@ from mailserv.config.addresses import parse_listen_address, parse_nameserver
 from mailserv.config.problems import Findings
 from mailserv.errors import AddressSyntaxError
 from mailserv.mail.address import parse_domain, parse_mailbox
-from mailserv.settings import Network, Routed, Settings
+from mailserv.mail.values import Network
+from mailserv.settings import Routed, Settings
 
 _SMTP = {"smtp", "submission", "submissions"}
 _TLS_FROM_START = {"submissions", "pop3s"}

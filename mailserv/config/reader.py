@@ -15,7 +15,8 @@ import msgspec
 from mailserv.config.locate import Path
 from mailserv.config.problems import Findings, did_you_mean
 from mailserv.config.units import parse_duration, parse_size
-from mailserv.settings import Duration, Network, Secret, Settings, Size
+from mailserv.mail.values import Duration, Network, Secret, Size
+from mailserv.settings import Settings
 
 S = TypeVar("S", bound=msgspec.Struct)
 

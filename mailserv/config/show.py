@@ -9,7 +9,8 @@ import msgspec
 
 from mailserv.config.changes import needs_restart
 from mailserv.config.units import show_duration, show_size
-from mailserv.settings import Duration, Network, Secret, Settings, Size
+from mailserv.mail.values import Duration, Network, Secret, Size
+from mailserv.settings import Settings
 
 _WORDS: dict[Any, str] = {
     str: "string",

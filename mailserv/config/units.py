@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mailserv.settings import Duration, Size
+from mailserv.mail.values import Duration, Size
 
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _OCTETS = {

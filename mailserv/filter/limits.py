@@ -8,11 +8,11 @@ Memory is bounded: past `CAPACITY` keys a counter forgets the one that has been 
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 from collections import OrderedDict
 
 from mailserv.clock import Clock
+from mailserv.mail.ip import network_of
 
 MINUTE = 60.0  # seconds
 DAY = 86_400.0  # seconds
@@ -149,11 +149,6 @@ def network_key(ip: str) -> str:
 
 def _key(ip: str, v4_bits: int, v6_bits: int) -> str:
     try:
-        address = ipaddress.ip_address(ip.partition("%")[0])
+        return str(network_of(ip, v4_bits, v6_bits))
     except ValueError:
         return f"{ip}/{v4_bits}"
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    bits = v4_bits if address.version == 4 else v6_bits
-    number = int(address) >> (address.max_prefixlen - bits) << (address.max_prefixlen - bits)
-    return f"{type(address)(number)}/{bits}"

@@ -1,0 +1,28 @@
+"""A client's IP address, as rules about clients look at it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from mailserv.mail.values import Network
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def parse_ip(text: str) -> IPAddress:
+    """The address; IPv4 in IPv6 clothes is IPv4, a zone ("%eth0") is left out. Raises ValueError."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
+def network_of(ip: str, v4_bits: int, v6_bits: int) -> Network:
+    """The network of that size around an address. Raises ValueError."""
+    address = parse_ip(ip)
+    return ipaddress.ip_network((address, v4_bits if address.version == 4 else v6_bits), strict=False)
+
+
+def is_within(ip: str, networks: Iterable[Network]) -> bool:
+    """Whether the address lies in one of them. Raises ValueError."""
+    address = parse_ip(ip)
+    return any(address in network for network in networks)
