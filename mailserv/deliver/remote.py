@@ -81,9 +81,14 @@ class Conversation:
         return part
 
     def _may_carry(self, more: int) -> bool:
-        return self._connection.carried + more < self._transactions and self._connection.age < self._seconds
+        told = self._connection.capabilities.mail_limit or self._transactions
+        most = min(told, self._transactions)
+        return self._connection.carried + more < most and self._connection.age < self._seconds
 
     def _begin(self, part: Part, *, reset_first: bool) -> _Exchange | None:
+        part, rest = part.split(self._connection.capabilities.recipient_limit)
+        if rest:
+            self._work.put_back(rest)
         begun = part.begin(self._connection.capabilities, self._remote, reset_first=reset_first)
         return _Exchange(*begun) if begun else None
 

@@ -91,6 +91,12 @@ class Part:
     rows: tuple[int, ...]
     success: Success = Success.RELAYED
 
+    def split(self, limit: int | None) -> tuple[Part, Part | None]:
+        """As many rows as the server takes in one transaction (RFC 9422), and the rest; None when there is none."""
+        if limit is None or len(self.rows) <= limit:
+            return self, None
+        return Part(self.job, self.rows[:limit]), Part(self.job, self.rows[limit:])
+
     def begin(self, known: Capabilities, remote: str, *, reset_first: bool) -> tuple[Part, Transaction] | None:
         """The transaction with a server that can do this much, and the part that is in it; None when nobody is left."""
         job, delivery = self.job, self.job.delivery

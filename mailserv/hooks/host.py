@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ SHIPPED_EXTENSIONS = (
     "dsn",
     "chunking",
     "binarymime",
+    "limits",
     "vrfy",
     "help",
 )
@@ -64,13 +66,15 @@ def load_plugins(
     clock: Clock,
     policies: Mapping[str, PluginPolicy] | None = None,
     rooms: Rooms | None = None,
+    classes: Mapping[str, type] | None = None,
 ) -> Plugins:
     """Import, configure, register. Raises ConfigError with every problem found, each naming its plugin. Main thread.
 
-    `policies` is `[plugins.policy]`; `rooms` what a running server lets plugins use.
+    `policies` is `[plugins.policy]`; `rooms` what a running server lets plugins use; `classes` are
+    plugins that a test holds in its hands, each under the name that `enabled` has for it.
     """
     problems: list[str] = []
-    available = _available(path)
+    available = available_plugins(path) | {name: partial(_itself, kind) for name, kind in (classes or {}).items()}
     names = [name for name in SHIPPED_EXTENSIONS if name not in disabled]
     names += [name for name in enabled if name not in names]
     problems += [_unknown("disabled", name, SHIPPED_EXTENSIONS) for name in disabled if name not in SHIPPED_EXTENSIONS]
@@ -187,7 +191,8 @@ def _make(load: Callable[[], Any], section: Mapping[str, Any], services: Service
         raise ConfigError([f"plugin {name}: cannot be loaded: {type(error).__name__}: {error}"]) from error
 
 
-def _available(path: Path | None) -> dict[str, Callable[[], Any]]:
+def available_plugins(path: Path | None) -> dict[str, Callable[[], Any]]:
+    """By name: what imports the plugin's class, and raises what that raises. A file in `path` goes before an entry point."""
     found: dict[str, Callable[[], Any]] = {}
     for entry in entry_points(group=GROUP):
         found[entry.name] = _entry_loader(entry)
@@ -195,6 +200,10 @@ def _available(path: Path | None) -> dict[str, Callable[[], Any]]:
         for file in sorted(path.glob("*.py")):
             found[file.stem] = _file_loader(file)
     return found
+
+
+def _itself(plugin: type) -> type:
+    return plugin
 
 
 def _entry_loader(entry: EntryPoint) -> Callable[[], Any]:

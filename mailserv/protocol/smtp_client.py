@@ -7,6 +7,7 @@ knows no socket, so a test can be the server. The transactions that follow are i
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -64,6 +65,21 @@ class Capabilities:
         """RFC 1870 §4: octets; None when there is no limit or none was told (also "SIZE 0")."""
         text = self.keywords.get("SIZE", "")
         return int(text) or None if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+    @property
+    def recipient_limit(self) -> int | None:
+        """RFC 9422 §4.2, RCPTMAX: recipients of one transaction; None when none was told."""
+        return self._limit("RCPTMAX")
+
+    @property
+    def mail_limit(self) -> int | None:
+        """RFC 9422 §4.1, MAILMAX: transactions of one session; None when none was told."""
+        return self._limit("MAILMAX")
+
+    def _limit(self, name: str) -> int | None:
+        """RFC 9422 §3: at most six digits, no leading zero; a value that can't be read counts as not told."""
+        found = re.search(rf"(?:^| ){name}=([1-9][0-9]{{0,5}})(?: |$)", self.keywords.get("LIMITS", ""), re.IGNORECASE)
+        return int(found.group(1)) if found else None
 
     @property
     def mechanisms(self) -> frozenset[str]:

@@ -174,3 +174,20 @@ def test_lesson_6_the_text_of_a_reply_is_clean_when_it_becomes_an_outcome(serve,
     assert len(text) == 512
     assert text.isascii()
     assert text.isprintable()
+
+
+@pytest.mark.parametrize(("told", "most"), [("RCPTMAX=2", 2), ("MAILMAX=9 RCPTMAX=1", 1), ("rcptmax=02", 5), ("X", 5)])
+def test_a_transaction_has_no_more_recipients_than_the_server_says(serve, transport, told, most):
+    mx = serve(capabilities=("PIPELINING", f"LIMITS {told}"))
+    names = [f"r{number}@example.net" for number in range(5)]
+    [attempt] = transport().deliver([delivery(hop(mx), *names)])
+    assert all(isinstance(outcome, Delivered) for outcome in attempt.outcomes)
+    assert [len(message.rcpts) for message in mx.messages] == [most] * (5 // most) + [5 % most] * bool(5 % most)
+    assert mx.connections == 1
+
+
+def test_a_session_has_no_more_transactions_than_the_server_says(serve, transport):
+    mx = serve(capabilities=("PIPELINING", "LIMITS MAILMAX=2"))
+    attempts = list(transport().deliver([delivery(hop(mx)) for _ in range(5)]))
+    assert all(isinstance(attempt.outcomes[0], Delivered) for attempt in attempts)
+    assert (len(mx.messages), mx.connections) == (5, 3)
