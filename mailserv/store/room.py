@@ -7,7 +7,7 @@ from pathlib import Path
 from mailserv.clock import Clock
 from mailserv.store.disk import Disk, store_error
 
-RESERVE = 32 * 1024 * 1024  # octets that stay free: the queue must still be able to settle what it delivers
+RESERVE = 4 * 1024 * 1024  # octets that stay free, a whole write-ahead log: the queue must still settle what it delivers
 _KEPT = 1.0  # seconds
 _INODES = 64  # fewer than this and no spool file can be counted on
 

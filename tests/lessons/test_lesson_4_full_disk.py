@@ -17,6 +17,7 @@ from talking import Talk, greeted
 
 from mailserv.settings import Limits, Size
 from mailserv.store.disk import Disk
+from mailserv.store.room import RESERVE
 from mailserv.testing.clock import FakeClock
 from mailserv.testing.server import MailServer, mail_server
 from mailserv.testing.sink import ScriptedMX
@@ -25,7 +26,7 @@ ALICE = "alice@example.org"
 CONTENT = b"From: alice@example.org\r\nSubject: room\r\n\r\nHello.\r\n"
 LARGE = CONTENT + b"A line of a message that is too large for a row of the database.\r\n" * 6_000
 LIMITS = Limits(sessions_per_ip=0, connections_per_minute=0, message_size=Size(10_000_000))
-ROOM = 15_000_000 + 32 * 1024 * 1024  # octets: 1.5 times the message limit, and the reserve
+ROOM = 15_000_000 + RESERVE  # octets: 1.5 times the message limit, and the reserve
 
 
 @dataclass(slots=True)
