@@ -19,7 +19,7 @@ from mailserv.config import diff, parse_listen_address
 from mailserv.deliver.mx import SMTP_PORT
 from mailserv.deliver.tls_policy import HopPolicy, hop_policies
 from mailserv.deliver.transports import SmtpTransport, Transports
-from mailserv.errors import ConfigError
+from mailserv.errors import ConfigError, PluginError
 from mailserv.filter.checks import Checks
 from mailserv.filter.limits import ConnectionRate, LoginThrottle
 from mailserv.filter.logins import Logins
@@ -27,9 +27,11 @@ from mailserv.hooks.host import Plugins, load_plugins
 from mailserv.hooks.rooms import Rooms
 from mailserv.logging import get_logger
 from mailserv.mail import reply
+from mailserv.mail.address import Address
 from mailserv.mail.peer import Peer
 from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.reply import Reply
+from mailserv.mail.resolution import Resolution
 from mailserv.net.connection import Connection
 from mailserv.net.gate import Gate, GateLimits, Place
 from mailserv.net.listener import Listener, Serve
@@ -38,8 +40,10 @@ from mailserv.net.tls import Certificates
 from mailserv.pop3.context import OpenMaildrops, Pop3Context
 from mailserv.pop3.session import Pop3Session, refusal
 from mailserv.protocol.extensions import ExtensionTable
+from mailserv.queue.asking import QueueHooks
 from mailserv.queue.dispatcher import Dispatcher
 from mailserv.resolver import Resolver
+from mailserv.route.asking import RouteHooks
 from mailserv.route.domains import parse_route
 from mailserv.route.router import Router
 from mailserv.settings import Listen, Settings
@@ -130,7 +134,7 @@ class Server:
         self._queue_ids = QueueIds(self._rng)
         self._bouncer = Bouncer(
             hostname=settings.hostname,
-            resolve=lambda address: self._smtp.router.resolve(address),
+            resolve=self._resolve_for_notice,
             queue_ids=self._queue_ids,
         )
         self._maildrops = OpenMaildrops()
@@ -141,6 +145,8 @@ class Server:
         self._threads = SessionThreads("session")
         self._listen(undo)
         self._make_queue(plugins)
+        plugins.runner.notify("startup")
+        undo.callback(plugins.runner.notify, "shutdown")
         undo.callback(self._stop_queue)
         self._dispatcher.start()
         undo.callback(self._drain)
@@ -162,9 +168,13 @@ class Server:
         """What sessions work with; made anew by a reload."""
         limits = settings.limits
         throttle = LoginThrottle(limits.failed_logins_per_minute, limits.failed_logins_per_day, self._clock)
-        logins = Logins(self.store, throttle)
+        logins = Logins(self.store, throttle, self._plugins.runner)
         router = Router.from_settings(
-            settings, self.store.has_account, first_account=self._first_account, local_ips=_own_ips(settings)
+            settings,
+            self.store.has_account,
+            first_account=self._first_account,
+            local_ips=_own_ips(settings),
+            hooks=RouteHooks(self._plugins.runner),
         )
         smtp = Context(
             settings=settings,
@@ -182,7 +192,14 @@ class Server:
             allows_plaintext=_plaintext_rule(settings),
         )
         pop3 = Pop3Context(
-            settings, self._clock, self.store, logins, self._maildrops, certificates, smtp.allows_plaintext
+            settings,
+            self._clock,
+            self.store,
+            logins,
+            self._maildrops,
+            certificates,
+            smtp.allows_plaintext,
+            self._checks,
         )
         return smtp, pop3
 
@@ -212,6 +229,7 @@ class Server:
             settings=settings.queue,
             node=settings.hostname,
             rng=self._rng,
+            hooks=QueueHooks(plugins.runner),
         )
 
     # ------------------------------------------------------------------ listening
@@ -278,6 +296,13 @@ class Server:
     def _stop_queue(self) -> None:
         now = self._clock.monotonic()
         self._dispatcher.stop(max(getattr(self, "_stop_at", now), now + STOP_WORKERS))
+
+    def _resolve_for_notice(self, address: Address) -> Resolution:
+        """Raises PluginError when a plugin that knows where has failed: the notice waits, it goes to nobody else."""
+        resolution = self._smtp.router.resolve(address)
+        if resolution.refusal is reply.LOCAL_ERROR:
+            raise PluginError("?", "resolve_recipient", resolution.steps[-1] if resolution.steps else "it failed")
+        return resolution
 
     def _first_account(self, domain: str) -> str | None:
         addresses = sorted(account.address for account in self.store.accounts())

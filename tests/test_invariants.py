@@ -83,7 +83,8 @@ def test_invariant_7_each_hook_is_called_once_a_command_and_never_on_the_thread_
 @pytest.mark.parametrize("name", KINDS)
 def test_invariant_8_a_hook_is_given_frozen_values_only(name: str) -> None:
     hints = typing.get_type_hints(getattr(specs, name))
-    for argument, kind in hints.items():
+    kinds = [(argument, kind) for argument, hint in hints.items() for kind in (typing.get_args(hint) or (hint,))]
+    for argument, kind in kinds:
         if argument != "return" and kind not in (str, bytes, float, int, bool, Content):
             assert dataclasses.is_dataclass(kind), f"{name}({argument})"
             assert kind.__dataclass_params__.frozen, f"{name}({argument})"  # type: ignore[attr-defined]

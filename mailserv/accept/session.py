@@ -377,6 +377,8 @@ class SmtpSession:
 
     def _log_end(self) -> None:
         peer = self._peer
+        seconds = round(self._deadlines.age, 3)
+        errors = self._errors + self._unknown + self._failed_logins
         _log.info(
             "session",
             session=peer.session_id,
@@ -386,7 +388,8 @@ class SmtpSession:
             tls=peer.tls.version if peer.tls else "",
             login=peer.login,
             messages=self._messages,
-            errors=self._errors + self._unknown + self._failed_logins,
-            seconds=round(self._deadlines.age, 3),
+            errors=errors,
+            seconds=seconds,
             reason=self._reason,
         )
+        self._context.checks.session_closed(peer, self._messages, errors, seconds, self._reason)

@@ -9,7 +9,7 @@ from mailserv import metrics
 from mailserv.accept.content import ContentSink, failure_reply
 from mailserv.accept.context import Context
 from mailserv.accept.success import parameters_onward, success_notices
-from mailserv.errors import StoreError
+from mailserv.errors import PluginError, StoreError
 from mailserv.filter import headers
 from mailserv.logging import get_logger
 from mailserv.mail import reply
@@ -274,8 +274,12 @@ def _refuse_mail(context: Context, peer: Peer, reverse_path: Address) -> Reply |
     """Our own rules for MAIL: logins on submission, no sending as somebody else, room on the disk."""
     if peer.service in SUBMISSION and not peer.login and not peer.relay:
         return reply.NEED_AUTH
-    if peer.login and not context.router.may_send_as(peer.login, reverse_path):
-        return reply.NOT_YOUR_ADDRESS
+    try:
+        if peer.login and not context.router.may_send_as(peer.login, reverse_path):
+            return reply.NOT_YOUR_ADDRESS
+    except PluginError as error:
+        _log.warning("plugin_missed", session=peer.session_id, error=str(error))
+        return reply.LOCAL_ERROR
     if not context.store.has_room(int(context.settings.limits.message_size * ROOM_FACTOR)):
         return reply.STORAGE_FULL
     return None

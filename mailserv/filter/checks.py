@@ -36,3 +36,8 @@ class Checks:
 
     def accepted(self, queue_id: str, peer: Peer, envelope: Envelope) -> None:
         self._runner.notify("message_accepted", queue_id=queue_id, peer=peer, envelope=envelope)
+
+    def session_closed(self, peer: Peer, messages: int, errors: int, seconds: float, reason: str) -> None:
+        self._runner.notify(
+            "session_closed", peer=peer, messages=messages, errors=errors, seconds=seconds, reason=reason
+        )

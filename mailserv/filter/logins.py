@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mailserv import metrics
-from mailserv.errors import AddressSyntaxError, StoreError
+from mailserv.errors import AddressSyntaxError, PluginError, StoreError
 from mailserv.filter.limits import LoginThrottle
+from mailserv.hooks.runner import Runner
 from mailserv.logging import get_logger
 from mailserv.mail.address import parse_mailbox
 from mailserv.store.interface import Store
@@ -33,30 +34,47 @@ class LoginRefused:
 class Logins:
     """Checks a name and a password. Any thread; takes some 20 ms of a core (argon2id), which the store's module caps."""
 
-    def __init__(self, store: Store, throttle: LoginThrottle) -> None:
+    def __init__(self, store: Store, throttle: LoginThrottle, runner: Runner | None = None) -> None:
         self._store = store
         self._throttle = throttle
+        self._runner = runner
 
     def check(self, name: str, password: str, *, ip: str, service: str, session_id: str) -> LoggedIn | LoginRefused:
-        """A name that is no account costs the same time as a wrong password."""
+        """A name that is no account costs the same time as a wrong password. Plugins are asked before our accounts."""
         if not self._throttle.allows(ip):
             self._note(False, name, ip, service, session_id, reason="throttled")
             return LoginRefused(retry_later=True, throttled=True)
-        address = _canonical(name)
         try:
-            stored = self._store.password_hash(address) if address else None
-        except StoreError as error:
+            address = self._by_plugin(name, password, ip, service)
+            if address is None:
+                address = self._by_account(name, password)
+        except (StoreError, PluginError) as error:
             _log.error("auth_unavailable", ip=ip, service=service, session=session_id, error=str(error))
             return LoginRefused(retry_later=True)
-        if not verify_password(stored, password):
+        if not address:
             self._throttle.failed(ip)
             self._note(False, name, ip, service, session_id, reason="credentials")
             return LoginRefused(retry_later=False)
         self._note(True, address, ip, service, session_id)
         return LoggedIn(address)
 
+    def _by_plugin(self, name: str, password: str, ip: str, service: str) -> str | None:
+        """None: no plugin knows that name. Raises PluginError."""
+        if self._runner is None or not self._runner.has("authenticate"):
+            return None
+        answer = self._runner.provide("authenticate", name=name, password=password, ip=ip, service=service)
+        return answer if not answer else _canonical(answer)
+
+    def _by_account(self, name: str, password: str) -> str:
+        """ "" when name or password are wrong. Raises StoreError."""
+        address = _canonical(name)
+        stored = self._store.password_hash(address) if address else None
+        return address if verify_password(stored, password) else ""
+
     def _note(self, good: bool, name: str, ip: str, service: str, session_id: str, **more: str) -> None:
         metrics.LOGINS.labels(service, "ok" if good else "failed").inc()
+        if self._runner is not None:
+            self._runner.notify("auth_result", name=name, ip=ip, service=service, session_id=session_id, is_good=good)
         if good:
             _log.info("auth_ok", ip=ip, service=service, login=name, session=session_id)
         else:

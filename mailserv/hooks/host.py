@@ -126,6 +126,7 @@ def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runn
     transports = _answers(manager, "register_transports", tuple, problems)
     problems += _contradictions((owner, key) for owner, extension in extensions for key in _keys(extension))
     problems += _contradictions((owner, f"transport {pair[0]}") for owner, pair in transports)
+    problems += [f"plugin.{name}.{text}" for name, text in _answers(manager, "check_config", str, problems)]
     if problems:
         raise ConfigError(problems)
     return Plugins(

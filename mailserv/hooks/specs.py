@@ -1,89 +1,39 @@
 """Every hook: when it is called, on which thread, what its answer means, and what happens when it raises.
 
 Kinds (docs/hooks.md is printed from here): *collect* at start, all answers; *decide* None or a Verdict, the strictest wins;
-*provide* the first answer that is not None; *notify* the answer is ignored.
+*provide* the first answer that is not None; *transform* each gets the last one's output; *gather* all answers while mail
+flows; *notify* the answer is ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable, Sequence
 
-import pluggy
-
+from mailserv.hooks.kinds import (
+    KINDS,
+    SPECS,
+    Kind,
+    Spec,
+    hook,
+    is_addresses,
+    is_bool,
+    is_delay,
+    is_resolution,
+    is_route,
+    is_text,
+)
 from mailserv.mail.address import Address
-from mailserv.mail.delivery import Transport
+from mailserv.mail.delivery import Delivery, QueuedRow, Transport
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.extension import SMTPExtension
 from mailserv.mail.message import Content
+from mailserv.mail.outcome import Outcome
 from mailserv.mail.peer import Peer
-from mailserv.mail.reply import Reply
-from mailserv.mail.verdict import Action, Verdict
+from mailserv.mail.resolution import Resolution
+from mailserv.mail.route import Route
+from mailserv.mail.verdict import Verdict
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Kind(Enum):
-    """What the runner does with the answers and with a plugin that fails."""
-
-    COLLECT = "collect"
-    DECIDE = "decide"
-    PROVIDE = "provide"
-    TRANSFORM = "transform"
-    GATHER = "gather"
-    NOTIFY = "notify"
-
-
-OnError = Literal["tempfail", "skip"]
-BUDGET = 10.0  # seconds for one call: a client waits for 5 minutes (RFC 5321 §4.5.3.2), a dozen plugins still fit
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What the runner knows of a hook. `changes`: the argument that a transform hands on."""
-
-    kind: Kind
-    is_answer: Callable[[Any], bool]
-    on_error: OnError
-    budget: float
-    changes: str
-
-
-KINDS: dict[str, Kind] = {}
-SPECS: dict[str, Spec] = {}
-_spec = pluggy.HookspecMarker("mailserv")
-
-
-def is_refusal(answer: object) -> bool:
-    """A Verdict that refuses: 4xx or 5xx, in lines that cannot break the reply. Anything else would be a lie."""
-    if not isinstance(answer, Verdict) or not isinstance(answer.reply, Reply) or not isinstance(answer.action, Action):
-        return False
-    return 400 <= answer.reply.code <= 599 and all(map(str.isprintable, answer.reply.text.split("\n")))
-
-
-def _anything(_: object) -> bool:
-    return True
-
-
-def hook(
-    kind: Kind,
-    *,
-    is_answer: Callable[[Any], bool] | None = None,
-    on_error: OnError = "tempfail",
-    budget: float = BUDGET,
-    changes: str = "",
-) -> Callable[[F], F]:
-    """Declare a hook and what the runner must know of it in one place. `on_error` is the default of the operator's."""
-
-    def declare(function: F) -> F:
-        KINDS[function.__name__] = kind
-        judge = is_answer or (is_refusal if kind is Kind.DECIDE else _anything)
-        SPECS[function.__name__] = Spec(kind, judge, on_error, budget, changes)
-        return _spec(function)
-
-    return declare
+__all__ = ["KINDS", "SPECS", "Kind", "Spec"]
 
 
 @hook(Kind.COLLECT)
@@ -169,5 +119,127 @@ def message_accepted(queue_id: str, peer: Peer, envelope: Envelope) -> None:
     """A message has been committed and its 250 is on its way.
 
     Called: once per accepted message, after the commit. Thread: the session's. Answer: ignored. Raises: logged.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.COLLECT)
+def check_config() -> Iterable[str]:
+    """What is wrong with the plugin's settings that no type can tell.
+
+    Called: once at start, and by `mailserv check`, after all plugins are made. Thread: main. Answer: one printable line for
+    each problem, "key: what is wrong". Raises: the server does not start, and names the plugin; so does any problem.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.PROVIDE, is_answer=is_resolution)
+def resolve_recipient(address: Address) -> Resolution | None:
+    """Where mail for an address goes: mailboxes, or next hops by any transport, or a refusal.
+
+    Called: for each RCPT, each address that an alias leads to, and each reverse-path that a notice goes to, before our own
+    rules; for addresses of any domain. Thread: the session's or a queue worker's.
+    Answer: None, or a Resolution, which is the whole answer; the address then counts as ours and is no relaying (invariant 4).
+    Mailboxes of accounts that are not there are left out; without any mailbox and next hop left it is an unknown user.
+    Raises: 451 for this RCPT.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.PROVIDE, is_answer=is_addresses)
+def expand_recipient(address: Address) -> Sequence[Address] | None:
+    """The addresses that an address of ours stands for, as an alias does: the reverse-path stays (RFC 5321 §3.9.1).
+
+    Called: for each address in a local domain that is looked up, before aliases and accounts; not again for the same address
+    on the way to its own expansion. Thread: the session's or a queue worker's.
+    Answer: None, or addresses, which are looked up in turn. Raises: 451 for this RCPT.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.PROVIDE, is_answer=is_route)
+def route_delivery(address: Address, route: Route) -> Route | None:
+    """The transport and the next hop for an address that is not ours.
+
+    Called: for each such recipient when it is routed, which is at RCPT. Thread: the session's or a queue worker's.
+    Answer: None: `route`, which is what [routes] or the domain's MX say; else the Route to take. Raises: 451 for this RCPT.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.PROVIDE, is_answer=is_text)
+def authenticate(name: str, password: str, ip: str, service: str) -> str | None:
+    """Whether a name and a password are good. `service` is the listener's: submission, submissions, pop3, pop3s.
+
+    Called: for each login that the throttle lets pass, before our own accounts are looked at. Thread: the session's.
+    Answer: None: not known here; the address of the account that this is; or "": wrong, and nobody else is asked.
+    Raises: a temporary failure for this login (454 4.7.0, [SYS/TEMP]), which does not count as a wrong password.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.PROVIDE, is_answer=is_bool)
+def may_send_as(login: str, reverse_path: Address) -> bool | None:
+    """Whether a login may use a reverse-path. Never asked for the null one.
+
+    Called: for each MAIL after AUTH. Thread: the session's. Answer: None: our own rule, which is whether mail to that address
+    reaches the login; else True or False. Raises: 451 for this MAIL.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.NOTIFY)
+def auth_result(name: str, ip: str, service: str, session_id: str, is_good: bool) -> None:
+    """Somebody tried to log in; `name` is what was claimed, or the account when it was right.
+
+    Called: once for each login. Thread: the session's, before its reply. Answer: ignored. Raises: logged.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.NOTIFY)
+def session_closed(peer: Peer, messages: int, errors: int, seconds: float, reason: str) -> None:
+    """An SMTP or POP3 session has ended; `messages` were accepted, or retrieved; `reason` is the log's.
+
+    Called: once for each session, after its last reply. Thread: the session's. Answer: ignored. Raises: logged.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.NOTIFY)
+def delivery_finished(delivery: Delivery, row: QueuedRow, outcome: Outcome) -> None:
+    """A recipient has left the queue: delivered, or failed (a Deferred was given up). `row` is one of `delivery.rows`.
+
+    Called: once for each such recipient, after its settlement went to the store, not for mailboxes; after a crash perhaps
+    twice, as the delivery itself. Thread: a queue worker's. Answer: ignored. Raises: logged.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.PROVIDE, is_answer=is_delay, on_error="skip")
+def retry_delay(delivery: Delivery, row: QueuedRow, outcome: Outcome, delay: float) -> float | None:
+    """How long until the next attempt for a recipient; `delay` is what [queue] retry says, in seconds.
+
+    Called: after each attempt that will be repeated, once for all recipients of a message that were tried equally often.
+    Thread: a queue worker's. Answer: None: `delay`; else seconds, at most 30 days. When to give up is not asked.
+    Raises: `delay`.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.NOTIFY)
+def startup() -> None:
+    """The server is about to take mail: the store is open, every address is bound.
+
+    Called: once, before the first session and the first delivery. Thread: main. Answer: ignored. Raises: logged.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.NOTIFY)
+def shutdown() -> None:
+    """The server is ending: sessions and deliveries are done, the store is still open.
+
+    Called: once, after the last other hook. Thread: main. Answer: ignored. Raises: logged.
     """
     raise AssertionError("a specification is never called")

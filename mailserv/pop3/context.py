@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailserv.clock import Clock
+from mailserv.filter.checks import Checks
 from mailserv.filter.logins import Logins
 from mailserv.net.tls import Certificates
 from mailserv.settings import Settings
@@ -45,3 +46,4 @@ class Pop3Context:
     maildrops: OpenMaildrops
     certificates: Certificates | None
     allows_plaintext: Callable[[str], bool]
+    checks: Checks | None = None

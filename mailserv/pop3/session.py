@@ -327,6 +327,8 @@ class Pop3Session:
 
     def _log_end(self) -> None:
         peer = self._peer
+        seconds = round(self._clock.monotonic() - self._started, 3)
+        errors = self._errors + self._failed_logins
         _log.info(
             "pop3_session",
             session=peer.session_id,
@@ -337,7 +339,9 @@ class Pop3Session:
             retrieved=self._retrieved,
             deleted=self._deleted,
             octets=self._wire.octets,
-            errors=self._errors + self._failed_logins,
-            seconds=round(self._clock.monotonic() - self._started, 3),
+            errors=errors,
+            seconds=seconds,
             reason=self._reason,
         )
+        if self._context.checks is not None:
+            self._context.checks.session_closed(peer, self._retrieved, errors, seconds, self._reason)

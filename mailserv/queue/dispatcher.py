@@ -13,6 +13,7 @@ from mailserv.logging import get_logger
 from mailserv.mail.delivery import Attempt, Delivery, Transport
 from mailserv.mail.outcome import Deferred
 from mailserv.mail.reply import Reply
+from mailserv.queue.asking import QueueHooks
 from mailserv.queue.batch import Desk
 from mailserv.queue.lanes import Lanes
 from mailserv.queue.leases import Leases
@@ -60,12 +61,13 @@ class Dispatcher:
         settings: Queue,
         node: str,
         rng: random.Random,
+        hooks: QueueHooks | None = None,
     ) -> None:
         self._store = store
         self._transports = transports
         self._clock = clock
         self._node = node
-        self._ledger = Ledger(store, bouncer, clock, rng, settings)
+        self._ledger = Ledger(store, bouncer, clock, rng, settings, hooks)
         self._lanes = Lanes(clock, workers=settings.workers, connections=settings.connections_per_destination)
         self._leases = Leases(store, clock, node, self._lanes.kick)
         desk = Desk(store, self._lanes, self._leases, self._ledger, clock, self._transport)

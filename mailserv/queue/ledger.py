@@ -14,6 +14,7 @@ from mailserv.mail.delivery import Attempt, Delivery, QueuedRow
 from mailserv.mail.message import Acceptance
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mailserv.mail.trace import TraceEntry
+from mailserv.queue.asking import QueueHooks
 from mailserv.queue.schedule import delay_notice_due, give_up_after, next_attempt, not_past_notice
 from mailserv.queue.state import Event, State, after
 from mailserv.settings import Queue
@@ -63,7 +64,15 @@ class Ruling:
     due: float | None = None  # when the first row that goes back is due
 
 
-def rule(attempt: Attempt, now: float, settings: Queue, rng: random.Random, *, may_end: bool = True) -> Ruling:
+def rule(
+    attempt: Attempt,
+    now: float,
+    settings: Queue,
+    rng: random.Random,
+    *,
+    may_end: bool = True,
+    hooks: QueueHooks | None = None,
+) -> Ruling:
     """Decide for each row of an attempt. `may_end` False: no row ends as failed, it waits however old it is.
 
     Rows of one message that were tried equally often are due again at the same moment: they share a transaction again.
@@ -80,6 +89,8 @@ def rule(attempt: Attempt, now: float, settings: Queue, rng: random.Random, *, m
         key = (row.attempts, row.delay_notified)
         if key not in times:
             times[key] = _again_at(delivery, row, now, settings, give_up, rng)
+            if hooks is not None and times[key] is not None and not isinstance(outcome, Failed):
+                times[key] = now + hooks.delay(delivery, row, outcome, max((times[key] or now) - now, 0))
         at = times[key]
         if may_end and (at is None or isinstance(outcome, Failed)):
             ruling.failed.append((row, outcome))
@@ -139,17 +150,26 @@ def printable(text: str) -> str:
 class Ledger:
     """Carries rulings out: one transaction for each call. Any thread. Raises StoreError, with nothing done."""
 
-    def __init__(self, store: Store, bouncer: Bouncer, clock: Clock, rng: random.Random, settings: Queue) -> None:
+    def __init__(
+        self,
+        store: Store,
+        bouncer: Bouncer,
+        clock: Clock,
+        rng: random.Random,
+        settings: Queue,
+        hooks: QueueHooks | None = None,
+    ) -> None:
         self.settings = settings  # replaced as a whole at a reload
         self._store = store
         self._bouncer = bouncer
         self._clock = clock
         self._rng = rng
+        self._hooks = hooks or QueueHooks()
 
     def settle(self, owner: str, attempts: Sequence[Attempt], *, wait: bool) -> float | None:
         """Settle every row of these attempts; when the first one that goes back is due, None if none does."""
         now = self._clock.now()
-        rulings = [(a, rule(a, now, self.settings, self._rng)) for a in attempts]
+        rulings = [(a, rule(a, now, self.settings, self._rng, hooks=self._hooks)) for a in attempts]
         bounces: list[Acceptance] = []
         trace: list[tuple[str, TraceEntry]] = []
         for attempt, ruling in rulings:
@@ -160,7 +180,7 @@ class Ledger:
                 trace.append((queue_id, TraceEntry(now, word, "", {"queue_id": made.queue_id})))
         self._store.settle(owner, [s for _, r in rulings for s in r.settlements], bounces, trace, wait=wait)
         for attempt, ruling in rulings:
-            _tell(attempt, ruling, now)
+            self._tell(attempt, ruling, now)
         return min((r.due for _, r in rulings if r.due is not None), default=None)
 
     def rescue(self, owner: str, attempts: Sequence[Attempt]) -> float | None:
@@ -171,8 +191,24 @@ class Ledger:
             ruling.settlements = [_unnotified(s) for s in ruling.settlements]
             trace = [(attempt.delivery.queue_id, entry) for entry in ruling.trace]
             self._store.settle(owner, ruling.settlements, (), trace)
-            _tell(attempt, ruling, now)
+            self._tell(attempt, ruling, now)
         return min((r.due for _, r in rulings if r.due is not None), default=None)
+
+    def _tell(self, attempt: Attempt, ruling: Ruling, now: float) -> None:
+        delivery = attempt.delivery
+        for entry in ruling.trace:
+            metrics.ATTEMPTS.labels(delivery.route.transport, entry.event).inc()
+            _log.info(
+                "delivery",
+                queue_id=delivery.queue_id,
+                recipient=entry.recipient,
+                route=str(delivery.route),
+                outcome=entry.event,
+                delay=round(now - delivery.received_at, 3),
+                **entry.detail,
+            )
+        for row, outcome in [*ruling.delivered, *ruling.failed]:
+            self._hooks.finished(delivery, row, outcome)
 
     def give_back(self, owner: str, deliveries: Sequence[Delivery], not_before: float) -> None:
         """The attempt never came to these: they are ready again, and it does not count."""
@@ -208,18 +244,3 @@ def _unnotified(settlement: Settlement) -> Settlement:
         settlement.remote,
         settlement.row.delay_notified,
     )
-
-
-def _tell(attempt: Attempt, ruling: Ruling, now: float) -> None:
-    delivery = attempt.delivery
-    for entry in ruling.trace:
-        metrics.ATTEMPTS.labels(delivery.route.transport, entry.event).inc()
-        _log.info(
-            "delivery",
-            queue_id=delivery.queue_id,
-            recipient=entry.recipient,
-            route=str(delivery.route),
-            outcome=entry.event,
-            delay=round(now - delivery.received_at, 3),
-            **entry.detail,
-        )

@@ -10,7 +10,8 @@ from mailserv.mail.resolution import Resolution
 def may_relay(peer: Peer, resolution: Resolution) -> Reply | None:
     """None: go on. A login, an address in `[relay] networks`, or a forward-path that is ours; else 550 5.7.1.
 
-    An alias of ours with a target elsewhere is ours: the operator opened that way. Pure, any thread.
+    An alias of ours with a target elsewhere is ours: the operator opened that way. So is what a plugin's
+    `resolve_recipient` claims. Pure, any thread.
     """
     if resolution.is_local or peer.login or peer.relay:
         return None

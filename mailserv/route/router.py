@@ -1,6 +1,7 @@
 """Where to? From a forward-path to mailboxes and next hops (RFC 5321 §3.6, §3.9, §4.5.1).
 
-For an address of ours the first that knows it answers, in this order:
+A plugin is asked first (`resolve_recipient` for any address, `expand_recipient` for one of ours). Then, for an address of
+ours, the first that knows it answers, in this order:
 
 1. an alias of exactly this address; it stands for its targets, and the reverse-path stays as it is (RFC 5321 §3.9.1)
 2. an account of exactly this address
@@ -21,10 +22,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from mailserv.errors import PluginError
 from mailserv.mail.address import Address, parse_mailbox
-from mailserv.mail.reply import ALIAS_LOOP, BAD_FORWARD_PATH, EXPANSION_TOO_BIG, NO_POSTMASTER, UNKNOWN_USER, Reply
+from mailserv.mail.reply import (
+    ALIAS_LOOP,
+    BAD_FORWARD_PATH,
+    EXPANSION_TOO_BIG,
+    LOCAL_ERROR,
+    NO_POSTMASTER,
+    UNKNOWN_USER,
+    Reply,
+)
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
+from mailserv.route.asking import RouteHooks
 from mailserv.route.relay import may_relay
 from mailserv.route.table import RoutingTable
 from mailserv.settings import Settings
@@ -50,12 +61,14 @@ class Router:
         table: RoutingTable,
         has_account: Callable[[str], bool],
         first_account: Callable[[str], str | None] = _no_account,
+        hooks: RouteHooks | None = None,
     ) -> None:
         """`has_account` takes an `Address.key` and is fast. `first_account(domain)` is the alphabetically first account of
         a domain, of all domains for ""; asked only for a postmaster whom nobody named."""
         self.table = table
         self.has_account = has_account
         self.first_account = first_account
+        self.hooks = hooks or RouteHooks()
 
     @classmethod
     def from_settings(
@@ -65,9 +78,10 @@ class Router:
         *,
         first_account: Callable[[str], str | None] = _no_account,
         local_ips: Iterable[str] = (),
+        hooks: RouteHooks | None = None,
     ) -> Router:
         """Raises ConfigError with every problem of the routing settings. `local_ips`: addresses of this host."""
-        return cls(RoutingTable.from_settings(settings, local_ips), has_account, first_account)
+        return cls(RoutingTable.from_settings(settings, local_ips), has_account, first_account, hooks)
 
     def resolve(self, address: Address, here: str = "") -> Resolution:
         """Where mail for `address` goes, or why it is refused. `here`: the IP address that the client connected to."""
@@ -75,7 +89,7 @@ class Router:
             return Resolution(refusal=BAD_FORWARD_PATH)
         walk = _Walk(self, here)
         known = walk.visit(address, ())
-        is_local = walk.is_ours(walk.canonical(address))
+        is_local = walk.is_claimed or walk.is_ours(walk.canonical(address))
         refusal = walk.refusal or (None if known else self._unknown(walk, address))
         if refusal:
             return Resolution(is_local=is_local, refusal=refusal, steps=tuple(walk.steps))
@@ -89,9 +103,15 @@ class Router:
     def may_send_as(self, login: str, reverse_path: Address) -> bool:
         """Whether mail to `reverse_path` reaches the account `login`: itself, its subaddresses, aliases, catch-all.
 
-        The null reverse-path belongs to everybody (an MDN has it, RFC 8098 §3).
+        The null reverse-path belongs to everybody (an MDN has it, RFC 8098 §3). A plugin's opinion goes before the rule;
+        raises PluginError when it could not be had.
         """
-        return reverse_path.is_null or any(account == login for account, _ in self.resolve(reverse_path).mailboxes)
+        if reverse_path.is_null:
+            return True
+        opinion = self.hooks.may_send_as(login, reverse_path)
+        if opinion is not None:
+            return opinion
+        return any(account == login for account, _ in self.resolve(reverse_path).mailboxes)
 
     def _unknown(self, walk: _Walk, address: Address) -> Reply:
         if address.local_part.casefold() in RESERVED:
@@ -111,6 +131,7 @@ class _Walk:
         self.remotes: dict[Address, Route] = {}
         self.steps: list[str] = []
         self.looped = False
+        self.is_claimed = False  # by a plugin, for the very address that was asked for
         self.refusal: Reply | None = None
 
     def visit(self, address: Address, path: tuple[str, ...]) -> bool:
@@ -119,8 +140,52 @@ class _Walk:
         self._visits += 1
         if not self._within_bounds(path):
             return False
-        if not self.is_ours(address):
-            return self._remote(address)
+        try:
+            known = self._by_plugin(address, path)
+            if known is None and not self.is_ours(address):
+                known = self._remote(address)
+        except PluginError as error:
+            self._step(str(error))
+            self.refusal = LOCAL_ERROR
+            return False
+        return self._by_settings(address, path) if known is None else known
+
+    def _by_plugin(self, address: Address, path: tuple[str, ...]) -> bool | None:
+        """None: no plugin knows it, or one that stood for others did on the way here."""
+        hooks = self._router.hooks
+        answer = hooks.resolve(address) if hooks.resolves else None
+        if answer is not None:
+            self.is_claimed |= not path
+            return self._answered(address, answer)
+        mark = f"plugin {address.key}"
+        if not hooks.expands or mark in path or not self.is_ours(address):
+            return None
+        targets = hooks.expand(address)
+        if targets is None:
+            return None
+        self._step(f"plugin: {address} is {', '.join(map(str, targets[:10]))}{', …' if len(targets) > 10 else ''}")
+        return self._visit_all(targets, (*path, mark))
+
+    def _answered(self, address: Address, answer: Resolution) -> bool:
+        """A plugin's word is taken as it is, but for accounts: only the store knows them."""
+        self.steps += [*answer.steps[: MAX_STEPS - len(self.steps)]]
+        if answer.refusal:
+            self._step(f"plugin refuses {address}: {answer.refusal}")
+            self.refusal = answer.refusal
+            return False
+        known = False
+        for account, reached in answer.mailboxes:
+            if self._router.has_account(account):
+                known |= self._mailbox(account, reached)
+            else:
+                self._step(f"plugin: no mailbox {account}")
+        for reached, route in answer.remotes:
+            self._step(f"plugin: {reached} via {route}")
+            self.remotes.setdefault(reached, route)
+            known |= self._counted()
+        return known
+
+    def _by_settings(self, address: Address, path: tuple[str, ...]) -> bool:
         for name in self._names(address):
             key = name.key
             targets = self._table.aliases.get(key)
@@ -201,7 +266,8 @@ class _Walk:
         return self._counted()
 
     def _remote(self, address: Address) -> bool:
-        route = self.remotes.setdefault(address, self._table.hops.find(address.domain))
+        hop = self._router.hooks.route(address, self._table.hops.find(address.domain))
+        route = self.remotes.setdefault(address, hop)
         self._step(f"route {address}: {route}")
         return self._counted()
 

@@ -13,18 +13,31 @@ from mailserv.clock import Clock
 from mailserv.hooks import specs
 from mailserv.hooks.runner import Runner
 from mailserv.mail.address import Address, parse_mailbox
+from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.message import BytesContent, Content
+from mailserv.mail.outcome import Delivered, Outcome
 from mailserv.mail.peer import Peer
+from mailserv.mail.reply import OK
+from mailserv.mail.route import Route
 from mailserv.settings import PluginPolicy
 
 PEER = Peer("192.0.2.1", 4321, "smtp", "0123")
 ENVELOPE = Envelope(parse_mailbox("a@example.net"))
+ROW = QueuedRow(1, parse_mailbox("b@example.org"), parse_mailbox("b@example.org"), {}, 0, False)
+DELIVERY = Delivery(
+    "Q", parse_mailbox("a@example.net"), {}, BytesContent(b"\r\n"), 1.0, "", Route("smtp", "example.org"), (ROW,)
+)
 VALUES: dict[Any, Any] = {
     Peer: PEER,
     Envelope: ENVELOPE,
     Address: parse_mailbox("b@example.org"),
     Content: BytesContent(b"\r\n"),
+    Delivery: DELIVERY,
+    QueuedRow: DELIVERY.rows[0],
+    Outcome: Delivered(OK),
+    Route: DELIVERY.route,
+    bytes: b"octets",
     str: "word",
     float: 1.5,
     int: 3,

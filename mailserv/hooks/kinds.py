@@ -1,0 +1,120 @@
+"""What a hook is to the runner: its kind, what counts as an answer, and its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, TypeVar
+
+import pluggy
+
+from mailserv.mail.address import Address
+from mailserv.mail.reply import Reply
+from mailserv.mail.resolution import Resolution
+from mailserv.mail.route import MAILBOX, Route
+from mailserv.mail.verdict import Action, Verdict
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Kind(Enum):
+    """What the runner does with the answers and with a plugin that fails."""
+
+    COLLECT = "collect"
+    DECIDE = "decide"
+    PROVIDE = "provide"
+    TRANSFORM = "transform"
+    GATHER = "gather"
+    NOTIFY = "notify"
+
+
+OnError = Literal["tempfail", "skip"]
+BUDGET = 10.0  # seconds for one call: a client waits for 5 minutes (RFC 5321 §4.5.3.2), a dozen plugins still fit
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What the runner knows of a hook. `changes`: the argument that a transform hands on."""
+
+    kind: Kind
+    is_answer: Callable[[Any], bool]
+    on_error: OnError
+    budget: float
+    changes: str
+
+
+KINDS: dict[str, Kind] = {}
+SPECS: dict[str, Spec] = {}
+_spec = pluggy.HookspecMarker("mailserv")
+
+
+def is_refusal(answer: object) -> bool:
+    """A Verdict that refuses: 4xx or 5xx, in lines that cannot break the reply. Anything else would be a lie."""
+    return isinstance(answer, Verdict) and isinstance(answer.action, Action) and is_reply(answer.reply)
+
+
+def is_reply(answer: object) -> bool:
+    """A refusal's reply."""
+    if not isinstance(answer, Reply) or not 400 <= answer.code <= 599:
+        return False
+    return all(map(str.isprintable, answer.text.split("\n")))
+
+
+def is_resolution(answer: object) -> bool:
+    """A Resolution whose parts are what they say."""
+    if not isinstance(answer, Resolution) or (answer.refusal is not None and not is_reply(answer.refusal)):
+        return False
+    mailboxes = all(isinstance(account, str) and isinstance(reached, Address) for account, reached in answer.mailboxes)
+    remotes = all(isinstance(reached, Address) and is_route(route) for reached, route in answer.remotes)
+    return mailboxes and remotes and all(isinstance(step, str) and step.isprintable() for step in answer.steps)
+
+
+def is_addresses(answer: object) -> bool:
+    """A list or tuple of addresses that mail can go to."""
+    return isinstance(answer, list | tuple) and all(isinstance(a, Address) and not a.is_null for a in answer)
+
+
+def is_route(answer: object) -> bool:
+    """A Route for the queue: a mailbox is none."""
+    if not isinstance(answer, Route) or not isinstance(answer.next_hop, str) or not isinstance(answer.transport, str):
+        return False
+    return bool(answer.transport) and answer.transport != MAILBOX and str(answer).isprintable()
+
+
+def is_delay(answer: object) -> bool:
+    """Seconds that can be waited."""
+    return isinstance(answer, int | float) and not isinstance(answer, bool) and 0 <= answer < float("inf")
+
+
+def is_text(answer: object) -> bool:
+    """A string."""
+    return isinstance(answer, str)
+
+
+def is_bool(answer: object) -> bool:
+    """True or False, not a number that looks like it."""
+    return isinstance(answer, bool)
+
+
+def _anything(_: object) -> bool:
+    return True
+
+
+def hook(
+    kind: Kind,
+    *,
+    is_answer: Callable[[Any], bool] | None = None,
+    on_error: OnError = "tempfail",
+    budget: float = BUDGET,
+    changes: str = "",
+) -> Callable[[F], F]:
+    """Declare a hook and what the runner must know of it in one place. `on_error` is the default of the operator's."""
+
+    def declare(function: F) -> F:
+        KINDS[function.__name__] = kind
+        judge = is_answer or (is_refusal if kind is Kind.DECIDE else _anything)
+        SPECS[function.__name__] = Spec(kind, judge, on_error, budget, changes)
+        return _spec(function)
+
+    return declare

@@ -1,0 +1,34 @@
+"""The hooks of the queue: a typed face for the runner."""
+
+from __future__ import annotations
+
+from mailserv.errors import PluginError
+from mailserv.hooks.runner import Runner
+from mailserv.mail.delivery import Delivery, QueuedRow
+from mailserv.mail.outcome import Outcome
+
+LONGEST_DELAY = 30 * 86_400.0  # seconds: a plugin that means milliseconds must not make mail wait for years
+
+
+class QueueHooks:
+    """Called on queue workers, never inside a transaction of the store (invariant 7). Without a runner: nobody."""
+
+    def __init__(self, runner: Runner | None = None) -> None:
+        self._runner = runner
+        self._finishes = runner is not None and runner.has("delivery_finished")
+        self._delays = runner is not None and runner.has("retry_delay")
+
+    def finished(self, delivery: Delivery, row: QueuedRow, outcome: Outcome) -> None:
+        """A recipient has left the queue."""
+        if self._runner and self._finishes:
+            self._runner.notify("delivery_finished", delivery=delivery, row=row, outcome=outcome)
+
+    def delay(self, delivery: Delivery, row: QueuedRow, outcome: Outcome, delay: float) -> float:
+        """Seconds until the next attempt; `delay` is the schedule's, also when a plugin fails."""
+        if not self._runner or not self._delays:
+            return delay
+        try:
+            answer = self._runner.provide("retry_delay", delivery=delivery, row=row, outcome=outcome, delay=delay)
+        except PluginError:
+            return delay
+        return delay if answer is None else min(float(answer), LONGEST_DELAY)

@@ -1,0 +1,45 @@
+"""A real server with one plugin that is written into the test: its source is the body of a class."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mailserv.settings import Plugins
+from mailserv.testing.server import MailServer, mail_server
+
+HEAD = """
+from mailserv import hookimpl
+from mailserv.mail.address import Address, parse_mailbox
+from mailserv.mail.message import BytesContent
+from mailserv.mail.reply import Reply
+from mailserv.mail.resolution import Resolution
+from mailserv.mail.route import Route
+from mailserv.mail.verdict import disconnect, reject, tempfail
+
+SEEN = []
+
+class Plugin:
+    def __init__(self, settings, services):
+        self.services = services
+
+"""
+
+
+@contextmanager
+def plugin_server(folder: Path, body: str, **settings: Any) -> Iterator[tuple[MailServer, list[Any]]]:
+    """The server, and the list `SEEN` that the plugin may write to."""
+    (folder / "probe.py").write_text(HEAD + textwrap.indent(textwrap.dedent(body), "    "))
+    plugins = Plugins(enabled=("probe",), path=folder, policy=settings.pop("policy", {}))
+    with mail_server(plugins=plugins, **settings) as server:
+        yield server, seen()
+
+
+def seen() -> list[Any]:
+    """What the plugin of the server that was started last has seen, also after its end."""
+    found: list[Any] = sys.modules["mailserv_plugin_file_probe"].SEEN
+    return found

@@ -1,0 +1,271 @@
+"""Every hook in the running server: called where its specification says, its answer honoured."""
+
+from __future__ import annotations
+
+import poplib
+import smtplib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from live_kit import plugin_server, seen
+
+from mailserv.errors import ConfigError
+from mailserv.testing.server import MailServer
+from mailserv.testing.sink import ScriptedMX
+
+ALICE, BOB, CAROL = "alice@example.org", "bob@example.org", "carol@far.example"
+TEXT = b"Subject: hello\r\n\r\nHi.\r\n"
+LOGIN = (ALICE, "secret")
+
+
+@contextmanager
+def session(server: MailServer, service: str = "smtp") -> Iterator[smtplib.SMTP]:
+    with smtplib.SMTP(*server.address(service), "client.example.net", timeout=20) as client:  # type: ignore[arg-type]
+        client.ehlo()
+        yield client
+
+
+@pytest.mark.parametrize("hook", ["smtp_connect", "smtp_helo", "smtp_mail", "smtp_rcpt", "smtp_data", "message_check"])
+def test_hook_smtp_and_message_check_refuse_with_their_own_words(tmp_path: Path, hook: str) -> None:
+    body = f"""
+    @hookimpl
+    def {hook}(self):
+        return reject("not today", code=554)
+    """
+    with plugin_server(tmp_path, body) as (server, _), pytest.raises(smtplib.SMTPException) as raised:
+        server.send(CAROL, [ALICE], TEXT)
+    assert "not today" in str(raised.value)
+
+
+def test_hook_message_accepted_is_told_after_the_commit(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def message_accepted(self, queue_id, envelope):
+        SEEN.append((queue_id, str(envelope.reverse_path)))
+    """
+    with plugin_server(tmp_path, body) as (server, told):
+        server.send(CAROL, [ALICE], TEXT)
+        (line,) = server.wait_for_log("accepted")
+        assert told == [(line["queue_id"], CAROL)]
+
+
+def test_hook_register_and_check_config(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def check_config(self):
+        return ["delay: is longer than its end", "end: is in the past"]
+    """
+    with pytest.raises(ConfigError) as raised, plugin_server(tmp_path, body):
+        pass
+    assert raised.value.problems == [
+        "plugin.probe.delay: is longer than its end",
+        "plugin.probe.end: is in the past",
+    ]
+
+
+RESOLVER = """
+    @hookimpl
+    def resolve_recipient(self, address):
+        SEEN.append(str(address))
+        if address.domain == "virtual.example":
+            if address.local_part == "box":
+                return Resolution(mailboxes=(("alice@example.org", address), ("nobody@example.org", address)))
+            if address.local_part == "gone":
+                return Resolution(mailboxes=(("nobody@example.org", address),))
+            if address.local_part == "closed":
+                return Resolution(refusal=Reply(550, "5.2.1", "closed for good"))
+            return Resolution(remotes=((address, Route("smtp", "[{host}]:{port}")),), steps=("virtual",))
+"""
+
+
+def test_hook_resolve_recipient_is_the_whole_answer_and_counts_as_ours(tmp_path: Path) -> None:
+    with ScriptedMX() as mx:
+        body = RESOLVER.replace("{host}", mx.host).replace("{port}", str(mx.port))
+        with plugin_server(tmp_path, body) as (server, asked):
+            with session(server) as client:
+                client.mail(CAROL)
+                assert client.rcpt("box@virtual.example")[0] == 250
+                assert client.rcpt("out@virtual.example")[0] == 250
+                assert client.rcpt("closed@virtual.example") == (550, b"5.2.1 closed for good")
+                assert client.rcpt("gone@virtual.example")[0] == 550
+                assert client.rcpt("who@elsewhere.example") == (550, b"5.7.1 Relaying denied")
+                assert client.rcpt(ALICE)[0] == 250
+                client.data(TEXT)
+            (taken,) = mx.wait_for_messages(1)
+            assert taken.rcpts == ("<out@virtual.example>",)
+            assert b"Delivered-To: box@virtual.example" in server.wait_for_mail(ALICE, 2)[0]
+            assert asked[0] == "box@virtual.example"
+
+
+def test_hook_resolve_recipient_is_asked_where_an_alias_leads(tmp_path: Path) -> None:
+    with plugin_server(tmp_path, RESOLVER, aliases={"info@example.org": ("box@virtual.example",)}) as (server, _):
+        server.send(CAROL, ["info@example.org"], TEXT)
+        server.wait_for_mail(ALICE)
+
+
+def test_hook_expand_recipient_stands_for_others_and_keeps_the_reverse_path(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def expand_recipient(self, address):
+        if address.local_part in ("team", "alice"):
+            return [parse_mailbox("alice@example.org"), parse_mailbox("bob@example.org")]
+        if address.local_part == "ring":
+            return [parse_mailbox("ring@example.org")]
+    """
+    with plugin_server(tmp_path, body, accounts={ALICE: "secret", BOB: "secret"}) as (server, _):
+        server.send(CAROL, ["team@example.org"], TEXT)
+        for address in (ALICE, BOB):
+            (mail,) = server.wait_for_mail(address)
+            assert mail.startswith(b"Return-Path: <carol@far.example>")
+        with session(server) as client:
+            client.mail(CAROL)
+            assert client.rcpt("ring@example.org")[0] == 550
+            assert client.rcpt("who@elsewhere.example")[0] == 550
+
+
+def test_hook_route_delivery_chooses_the_way_out(tmp_path: Path) -> None:
+    with ScriptedMX() as mx:
+        body = f"""
+    @hookimpl
+    def route_delivery(self, address, route):
+        SEEN.append(str(route))
+        return Route("smtp", "[{mx.host}]:{mx.port}")
+        """
+        with plugin_server(tmp_path, body) as (server, routes):
+            server.send(ALICE, [CAROL], TEXT, login=LOGIN)
+            mx.wait_for_messages(1)
+            assert routes == ["smtp:far.example"]
+
+
+def test_hook_authenticate_goes_before_our_own_accounts(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def authenticate(self, name, password, ip, service):
+        SEEN.append((name, ip, service))
+        if name == "uid=alice":
+            return "Alice@example.org" if password == "ticket" else ""
+        if name == "bob@example.org":
+            return ""
+    """
+    with plugin_server(tmp_path, body, accounts={ALICE: "secret", BOB: "secret"}) as (server, asked):
+        server.send(ALICE, [ALICE], TEXT, login=("uid=alice", "ticket"))
+        server.send(ALICE, [ALICE], TEXT, login=LOGIN)
+        for name, password in (("uid=alice", "wrong"), (BOB, "secret")):
+            with pytest.raises(smtplib.SMTPAuthenticationError):
+                server.send(ALICE, [ALICE], TEXT, login=(name, password))
+        pop = poplib.POP3(*server.address("pop3"))
+        pop.user("uid=alice")
+        assert pop.pass_("ticket").startswith(b"+OK 2 messages")
+        pop.quit()
+        assert asked[0] == ("uid=alice", "127.0.0.1", "submission")
+        assert asked[-1] == ("uid=alice", "127.0.0.1", "pop3")
+
+
+def test_hook_may_send_as_goes_before_our_own_rule(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def may_send_as(self, login, reverse_path):
+        return {"team": True, "alice": False}.get(reverse_path.local_part)
+    """
+    with plugin_server(tmp_path, body) as (server, _), session(server, "submission") as client:
+        client.login(*LOGIN)
+        assert client.mail("team@elsewhere.example")[0] == 250
+        client.rset()
+        assert client.mail(ALICE)[0] == 553
+        assert client.mail("alice+tag@example.org")[0] == 250
+        client.rset()
+        assert client.mail("eve@example.org")[0] == 553
+        assert client.docmd("MAIL", "FROM:<>")[0] == 250
+
+
+def test_hook_auth_result_hears_of_every_login(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def auth_result(self, name, service, is_good):
+        SEEN.append((name, service, is_good))
+    """
+    with plugin_server(tmp_path, body) as (server, told):
+        server.send(ALICE, [ALICE], TEXT, login=LOGIN)
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            server.send(ALICE, [ALICE], TEXT, login=("eve", "x"))
+        assert told[:2] == [(ALICE, "submission", True), ("eve", "submission", False)]
+
+
+def test_hook_session_closed_hears_of_smtp_and_pop3(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def session_closed(self, peer, messages, errors, seconds, reason):
+        SEEN.append((peer.service, messages, errors, reason))
+        self.services.log.info("told", seconds=seconds)
+    """
+    with plugin_server(tmp_path, body) as (server, told):
+        server.send(CAROL, [ALICE], TEXT)
+        server.wait_for_log("told")
+        pop = poplib.POP3(*server.address("pop3"))
+        pop.user(ALICE)
+        pop.pass_("secret")
+        pop.retr(1)
+        pop.quit()
+        server.wait_for_log("told", 2)
+        assert told == [("smtp", 1, 0, "quit"), ("pop3", 1, 0, "quit")]
+
+
+DELIVERIES = """
+    @hookimpl
+    def delivery_finished(self, delivery, row, outcome):
+        SEEN.append((delivery.queue_id, str(row.forward_path), type(outcome).__name__))
+        self.services.log.info("told")
+"""
+
+
+def test_hook_delivery_finished_hears_of_what_left_the_queue(tmp_path: Path) -> None:
+    with (
+        ScriptedMX({"RCPT TO:<dave@": "550 5.1.1 No such user"}) as mx,
+        plugin_server(tmp_path, DELIVERIES, routes={"far.example": f"smtp:[{mx.host}]:{mx.port}"}) as (server, told),
+    ):
+        server.send(ALICE, [CAROL, "dave@far.example"], TEXT, login=LOGIN)
+        server.wait_for_log("told", 2)
+        (line,) = server.wait_for_log("accepted")
+        assert set(told) == {
+            (line["queue_id"], CAROL, "Delivered"),
+            (line["queue_id"], "dave@far.example", "Failed"),
+        }
+
+
+def test_hook_retry_delay_says_when(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def retry_delay(self, delay):
+        SEEN.append(delay)
+        return 77
+    """
+    with (
+        ScriptedMX({"RCPT TO:<carol@": "450 4.2.1 Later"}) as mx,
+        plugin_server(tmp_path, body, routes={"far.example": f"smtp:[{mx.host}]:{mx.port}"}) as (server, delays),
+    ):
+        server.send(ALICE, [CAROL], TEXT, login=LOGIN)
+        (line,) = server.wait_for_log("delivery", outcome="deferred")
+        (row,) = server.queue()
+        assert row.not_before == pytest.approx(line["next_attempt"])
+        assert row.not_before - row.received_at == pytest.approx(77, abs=5)
+        assert delays[0] == pytest.approx(300, rel=0.11)
+
+
+def test_hook_startup_and_shutdown_come_first_and_last(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def startup(self):
+        self.services.table.put("started", "yes", self.services.now() + 100)
+        SEEN.append("startup")
+    @hookimpl
+    def smtp_connect(self):
+        SEEN.append("connect")
+    @hookimpl
+    def shutdown(self):
+        SEEN.append(self.services.table.get("started"))
+    """
+    with plugin_server(tmp_path, body) as (server, _):
+        server.send(CAROL, [ALICE], TEXT)
+    assert seen() == ["startup", "connect", "yes"]
