@@ -9,14 +9,19 @@ from typing import Annotated
 import msgspec
 
 from mailserv import hookimpl
+from mailserv.mail.address import Address, parse_domain
 from mailserv.mail.delivery import Attempt, Delivery, Transport
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mailserv.mail.plugin import Services
-from mailserv.mail.reply import Reply, Severity
+from mailserv.mail.reply import LOCAL_ERROR, Reply, Severity
+from mailserv.mail.resolution import Resolution
+from mailserv.mail.route import Route
 from mailserv.mail.smtp_reply import ProtocolError
+from mailserv.mail.values import Duration
 from mailserv_lmtp.place import Place
 from mailserv_lmtp.session import ServerClosed, Session, Told, Waits
 
+ASKING = 3.0  # seconds for each step of the question whether a recipient is known; a client waits for it
 _OUTCOMES: dict[Severity, type[Delivered | Deferred | Failed]] = {
     Severity.POSITIVE: Delivered,
     Severity.TRANSIENT: Deferred,
@@ -29,12 +34,19 @@ class LmtpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         msgspec.Meta(description='"unix:/path" or "[address]:port"; where a route that says only "lmtp:" leads'),
     ] = "unix:/run/dovecot/lmtp"
-    connect_timeout: Annotated[int, msgspec.Meta(ge=1, description="seconds to wait for a connection")] = 30
-    command_timeout: Annotated[int, msgspec.Meta(ge=1, description="seconds to wait for the answer to a command")] = 300
+    domains: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(
+            description="of `local_domains`: whomever the server at `to` knows there gets the mail by it, from anybody"
+        ),
+    ] = ()
+    connect_timeout: Annotated[Duration, msgspec.Meta(description="to wait for a connection")] = Duration(30)
+    command_timeout: Annotated[Duration, msgspec.Meta(description="to wait for the answer to a command")] = Duration(
+        300
+    )
     dot_timeout: Annotated[
-        int,
-        msgspec.Meta(ge=1, description="seconds to wait for each answer after the content; shorter makes duplicates"),
-    ] = 600
+        Duration, msgspec.Meta(description="to wait for each answer after the content; shorter makes duplicates")
+    ] = Duration(600)
 
 
 class LmtpTransport:
@@ -44,6 +56,8 @@ class LmtpTransport:
         self._default = settings.to
         self._services = services
         self._waits = Waits(settings.connect_timeout, settings.command_timeout, settings.dot_timeout)
+        self._asking = Waits(ASKING, ASKING, ASKING)
+        self._domains = frozenset(map(parse_domain, settings.domains))
         Place.parse(settings.to)
 
     def deliver(self, deliveries: Iterable[Delivery]) -> Iterator[Attempt]:
@@ -61,6 +75,24 @@ class LmtpTransport:
 
     def close(self) -> None:
         """See `Transport.close`. Nothing is kept."""
+
+    def resolve(self, address: Address) -> Resolution | None:
+        """Here, if the server takes the recipient; it is asked each time, over a connection of its own. Any thread.
+
+        What it does not know (5.1.x) others may: an alias, an account. Any other refusal of it is ours.
+        """
+        if address.domain not in self._domains:
+            return None
+        batch = _Batch(self._services.hostname, self._asking)
+        try:
+            reply = batch.ask(Place.parse(self._default), address)
+        finally:
+            batch.end()
+        if reply.severity is Severity.PERMANENT:
+            return None if reply.enhanced.startswith("5.1.") or reply.enhanced == "5.0.0" else Resolution(refusal=reply)
+        if reply.enhanced.startswith("4.4."):
+            return Resolution(refusal=LOCAL_ERROR)  # nobody can say now whether there is such a user
+        return Resolution(remotes=((address, Route("lmtp", "")),), is_local=True)
 
     def _place(self, delivery: Delivery, told: Told) -> Place | None:
         try:
@@ -106,6 +138,18 @@ class _Batch:
             self.end()
             return False
 
+    def ask(self, place: Place, address: Address) -> Reply:
+        """What the server says to RCPT, or 4.4.x for one that says nothing."""
+        try:
+            refusal = self._open(place)
+            if refusal is None and self._session:
+                return self._session.ask_about(address)
+            return _for_now(refusal)
+        except ServerClosed as closed:
+            return _for_now(closed.reply)
+        except (OSError, ProtocolError) as error:
+            return _describe(error, served=False)
+
     def end(self) -> None:
         """Leave the server. Idempotent."""
         if self._session:
@@ -137,7 +181,7 @@ def _for_now(refusal: Reply | None) -> Reply:
 def _describe(error: Exception, *, served: bool) -> Reply:
     """Nothing of this machine's insides is in it, for DSNs carry it to senders. 4.4.1: nothing goes there now."""
     if isinstance(error, ProtocolError):
-        return Reply(451, "4.5.0", f"The LMTP server broke the protocol: {error}")
+        return Reply(451, "4.5.0" if served else "4.4.1", f"The LMTP server broke the protocol: {error}")
     if isinstance(error, TimeoutError):
         words = "no answer in time"
     else:
@@ -152,6 +196,10 @@ class Plugin:
 
     def __init__(self, settings: LmtpSettings, services: Services) -> None:
         self._transport = LmtpTransport(settings, services)
+
+    @hookimpl
+    def resolve_recipient(self, address: Address) -> Resolution | None:
+        return self._transport.resolve(address)
 
     @hookimpl
     def register_transports(self) -> Iterable[tuple[str, Transport]]:

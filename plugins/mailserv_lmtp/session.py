@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from mailserv.mail.address import Address
 from mailserv.mail.delivery import Delivery
 from mailserv.mail.dot_stuffing import stuff
 from mailserv.mail.reply import Reply, Severity
@@ -94,6 +95,14 @@ class Session:
         if self._take_recipients(answers, wanted, told):
             self._take_content(next(answers), delivery, told)
         self._in_order = True
+
+    def ask_about(self, address: Address) -> Reply:
+        """What the server says to a RCPT, in a transaction from the null reverse-path that is not gone on with."""
+        if not address.is_ascii and "SMTPUTF8" not in self._offers:
+            return NOT_UTF8
+        utf8 = "" if address.is_ascii else " SMTPUTF8"
+        mail, rcpt = self._ask([f"MAIL FROM:<>{utf8}\r\n".encode(), f"RCPT TO:<{address}>\r\n".encode()])
+        return (rcpt if mail.severity is Severity.POSITIVE else mail).to_reply()
 
     def end(self) -> None:
         """QUIT where it would be understood, and close. Idempotent."""

@@ -12,13 +12,15 @@ from typing import Annotated, Literal
 import msgspec
 
 from mailserv import hookimpl
-from mailserv.mail.address import Address
+from mailserv.mail.address import Address, parse_domain
 from mailserv.mail.delivery import Attempt, Delivery, QueuedRow, Transport
 from mailserv.mail.fields import return_path_prefix
 from mailserv.mail.line_ends import with_lf
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mailserv.mail.plugin import Services
 from mailserv.mail.reply import LOCAL_ERROR, STORAGE_FULL, UNKNOWN_USER, Reply
+from mailserv.mail.resolution import Resolution
+from mailserv.mail.route import Route
 from mailserv_maildir.folder import Maildir, NoBase, NoMaildir, unique_name
 from mailserv_maildir.template import Template
 
@@ -32,6 +34,10 @@ class MaildirSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         msgspec.Meta(description="where a recipient's Maildir is; {local_part}, {domain} and {address} stand for it"),
     ] = "/var/mail/{domain}/{local_part}"
+    domains: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(description="of `local_domains`: whoever has a Maildir there gets the mail in it, from anybody"),
+    ] = ()
     create: Annotated[
         bool, msgspec.Meta(description="make a Maildir that is not there; without it such a recipient is unknown")
     ] = False
@@ -55,6 +61,7 @@ class MaildirTransport:
         self._mode = int(settings.mode, 8)
         self._started = services.now()
         self._default = Template.parse(settings.path)
+        self._domains = frozenset(map(parse_domain, settings.domains))
         self._parse = lru_cache(maxsize=256)(Template.parse)
 
     def deliver(self, deliveries: Iterable[Delivery]) -> Iterator[Attempt]:
@@ -64,6 +71,17 @@ class MaildirTransport:
 
     def close(self) -> None:
         """See `Transport.close`."""
+
+    def resolve(self, address: Address) -> Resolution | None:
+        """Here, for whoever has a Maildir in one of `domains` (with `create` everybody has). Any thread, fast."""
+        if address.domain not in self._domains:
+            return None
+        maildir = self._maildir("", address)
+        if not maildir.base.is_dir():
+            return Resolution(refusal=LOCAL_ERROR)  # 550 would be said of mail that only has to wait for a disk
+        if not self._settings.create and not maildir.path.is_dir():
+            return None
+        return Resolution(remotes=((address, Route("maildir", "")),), is_local=True)
 
     def _deliver(self, delivery: Delivery, row: QueuedRow) -> Outcome:
         try:
@@ -112,6 +130,10 @@ class Plugin:
 
     def __init__(self, settings: MaildirSettings, services: Services) -> None:
         self._transport = MaildirTransport(settings, services)
+
+    @hookimpl
+    def resolve_recipient(self, address: Address) -> Resolution | None:
+        return self._transport.resolve(address)
 
     @hookimpl
     def register_transports(self) -> Iterable[tuple[str, Transport]]:

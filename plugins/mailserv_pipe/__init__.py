@@ -11,12 +11,16 @@ from typing import Annotated, Literal
 import msgspec
 
 from mailserv import hookimpl
+from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.delivery import Attempt, Delivery, QueuedRow, Transport
 from mailserv.mail.fields import return_path_prefix
 from mailserv.mail.line_ends import with_lf
 from mailserv.mail.outcome import Deferred, Failed, Outcome
 from mailserv.mail.plugin import Services
 from mailserv.mail.reply import LOCAL_ERROR, Reply
+from mailserv.mail.resolution import Resolution
+from mailserv.mail.route import Route
+from mailserv.mail.values import Duration
 from mailserv_pipe.running import Ran, run
 from mailserv_pipe.sysexits import TOO_SLOW, outcome_of
 
@@ -34,7 +38,13 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="the program, with its path, and its arguments; {sender}, {recipient} and {queue_id} are filled in",
         ),
     ]
-    timeout: Annotated[int, msgspec.Meta(ge=1, description="seconds, then it is killed and the message waits")] = 300
+    addresses: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(
+            description="of `local_domains`: mail for them goes to this command, from anybody; also with a +tag"
+        ),
+    ] = ()
+    timeout: Annotated[Duration, msgspec.Meta(description="then it is killed and the message waits")] = Duration(300)
     user: Annotated[str, msgspec.Meta(description="run as this user (only root can)")] = ""
     directory: Annotated[str, msgspec.Meta(description="where it runs")] = "/"
     environment: Annotated[
@@ -55,7 +65,9 @@ class PipeTransport:
     def __init__(self, settings: PipeSettings, services: Services) -> None:
         self._commands = settings.commands
         self._log = services.log
+        self._routes: dict[str, Route] = {}
         for name, command in settings.commands.items():
+            self._routes |= {parse_mailbox(text).key: Route("pipe", name) for text in command.addresses}
             if not command.argv[0].startswith("/") or any("\0" in argument for argument in command.argv):
                 raise ValueError(f"commands.{name}: argv begins with a program's whole path, /usr/bin/… ")
 
@@ -66,6 +78,12 @@ class PipeTransport:
 
     def close(self) -> None:
         """See `Transport.close`."""
+
+    def resolve(self, address: Address) -> Resolution | None:
+        """The command that an address is for. Any thread."""
+        plain = Address(address.local_part.partition("+")[0], address.domain)
+        route = self._routes.get(address.key) or self._routes.get(plain.key)
+        return Resolution(remotes=((address, route),), is_local=True) if route else None
 
     def _deliver(self, delivery: Delivery, row: QueuedRow) -> Outcome:
         name = delivery.route.next_hop
@@ -82,7 +100,7 @@ class PipeTransport:
             words = os.strerror(number) if number else f"no such user {command.user}"
             return self._trouble(delivery, row, f"it cannot be started: {words}", LOCAL_ERROR)
         if ran.code is None:
-            return self._trouble(delivery, row, f"it was killed after {command.timeout} s", TOO_SLOW.reply)
+            return self._trouble(delivery, row, f"it was killed after {command.timeout:.0f} s", TOO_SLOW.reply)
         return outcome_of(ran.code, ran.output)
 
     def _run(self, command: Command, argv: list[str], delivery: Delivery, row: QueuedRow) -> Ran:
@@ -132,6 +150,10 @@ class Plugin:
 
     def __init__(self, settings: PipeSettings, services: Services) -> None:
         self._transport = PipeTransport(settings, services)
+
+    @hookimpl
+    def resolve_recipient(self, address: Address) -> Resolution | None:
+        return self._transport.resolve(address)
 
     @hookimpl
     def register_transports(self) -> Iterable[tuple[str, Transport]]:

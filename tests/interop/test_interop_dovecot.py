@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import smtplib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,13 @@ from private_dovecot import Dovecot, dovecot
 pytestmark = [pytest.mark.interop, pytest.mark.needs("dovecot", "dovecot:imap", "dovecot:lmtp", "root")]
 
 USERS = [f"{name}@{domain}" for domain in ("maildir.example", "unix.example", "tcp.example") for name in SAMPLES]
-MORE_USERS = ["bob@maildir.example", "bob@unix.example", "carol@unix.example", "small@unix.example:*:storage=64K"]
+MORE_USERS = [
+    "bob@maildir.example",
+    "bob@unix.example",
+    "carol@unix.example",
+    "small@unix.example:*:storage=64K",
+    "dave@example.org",
+]
 ROUTES = """
 [plugins]
 enabled = ["maildir", "lmtp"]
@@ -25,6 +32,7 @@ mode = "0770"
 
 [plugin.lmtp]
 to = "unix:{socket}"
+domains = ["example.org"]
 
 [routes]
 "maildir.example" = "maildir:"
@@ -100,3 +108,16 @@ def test_each_recipient_of_one_message_has_the_answer_of_its_own_mailbox(neighbo
     bounces = ours.mailbox(neighbours.alice)
     assert sum(b"Final-Recipient: rfc822; nobody@unix.example" in bounce for bounce in bounces) == 1
     assert sum(b"Final-Recipient: rfc822; small@unix.example" in bounce for bounce in bounces) == 1
+
+
+def test_a_stranger_reaches_whom_dovecot_knows_and_nobody_else(neighbours: Neighbours) -> None:
+    """It is asked at RCPT; whom it does not know may be an account of ours, as alice is."""
+    ours = neighbours.ours
+    ours.deliver(Account("dave@example.org", ""), PLAIN)
+    ours.log.wait_for("event=delivery .*recipient=dave@example.org .*outcome=delivered")
+    (message,) = neighbours.theirs.messages("dave@example.org")
+    assert message.endswith(PLAIN)
+    ours.deliver(neighbours.alice, PLAIN)
+    assert ours.mailbox(neighbours.alice)[-1].endswith(PLAIN)
+    with pytest.raises(smtplib.SMTPRecipientsRefused, match=r"550.*5\.1\.1"):
+        ours.deliver(Account("nobody@example.org", ""), PLAIN)

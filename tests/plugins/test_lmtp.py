@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import smtplib
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -157,7 +158,7 @@ def test_nothing_that_may_have_been_taken_is_sent_twice() -> None:
 @pytest.mark.parametrize("moment", ["GREETING", "MAIL", "DOT"])
 def test_a_silent_server_costs_no_longer_than_its_time(moment: str) -> None:
     with lmtp_sink({moment: [SILENCE]}) as sink:
-        (attempt,) = taken_of(sink.place, command_timeout=1, dot_timeout=1)
+        (attempt,) = taken_of(sink.place, command_timeout="1s", dot_timeout="1s")
     assert {type(outcome) for outcome in attempt.outcomes} == {Deferred}
     assert "time" in attempt.outcomes[0].reply.text
 
@@ -165,7 +166,7 @@ def test_a_silent_server_costs_no_longer_than_its_time(moment: str) -> None:
 @pytest.mark.parametrize("answer", ["150 hm", "250-no end", "\r\n", "354 Go on"])
 def test_an_answer_that_is_none_defers_the_message(answer: str) -> None:
     with lmtp_sink({"MAIL": [answer]}) as sink:
-        (attempt,) = taken_of(sink.place, command_timeout=1)
+        (attempt,) = taken_of(sink.place, command_timeout="1s")
     assert {type(outcome) for outcome in attempt.outcomes} == {Deferred}
 
 
@@ -263,3 +264,43 @@ def test_a_next_hop_that_is_no_place_is_named_in_the_log() -> None:
         server.send("alice@example.org", [BOB], b"Hi.\r\n", login=("alice@example.org", "secret"))
         (line,) = server.wait_for_log("lmtp_no_place")
         assert "nowhere" in line["error"]
+
+
+def test_hook_resolve_recipient_asks_the_server_whom_it_knows() -> None:
+    script: dict[str, list[Answer]] = {
+        "RCPT TO:<nobody@": ["550 5.1.1 Unknown"],
+        "RCPT TO:<info@": ["550 5.1.1 Unknown"],
+        "RCPT TO:<full@": ["552 5.2.2 Over quota"],
+        "RCPT TO:<busy@": ["450 4.2.1 Busy"],
+    }
+    with (
+        lmtp_sink(script) as sink,
+        mail_server(
+            plugins=Plugins(enabled=("lmtp",)),
+            plugin={"lmtp": {"to": sink.place, "domains": ["example.org"]}},
+            aliases={"info@example.org": ("bob@example.org",)},
+        ) as server,
+    ):
+        for name in ("bob", "info", "busy"):
+            server.send("carol@example.net", [f"{name}@example.org"], b"Hi.\r\n")
+        for name, said in (("nobody", r"5\.1\.1"), ("full", r"5\.2\.2")):
+            with pytest.raises(smtplib.SMTPRecipientsRefused, match=said):
+                server.send("carol@example.net", [f"{name}@example.org"], b"Hi.\r\n")
+        server.wait_for_empty_queue()
+        assert sorted(rcpt for taken in sink.messages for rcpt in taken.rcpts) == [
+            "RCPT TO:<bob@example.org>",
+            "RCPT TO:<bob@example.org>",
+            "RCPT TO:<busy@example.org>",
+        ]
+        assert sink.messages[0].mail.startswith("MAIL FROM:<carol@example.net>")
+
+
+def test_while_the_server_is_not_there_recipients_are_told_to_come_again(tmp_path: Path) -> None:
+    with (
+        mail_server(
+            plugins=Plugins(enabled=("lmtp",)),
+            plugin={"lmtp": {"to": f"unix:{tmp_path}/gone", "domains": ["example.org"]}},
+        ) as server,
+        pytest.raises(smtplib.SMTPRecipientsRefused, match="451"),
+    ):
+        server.send("carol@example.net", ["bob@example.org"], b"Hi.\r\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mailbox
 import os
+import smtplib
 from pathlib import Path
 from typing import Any
 
@@ -276,3 +277,34 @@ def test_an_unknown_maildir_bounces_and_the_log_names_a_fault(tmp_path: Path) ->
         server.send("alice@example.org", ["bob@near.example"], b"Hi.\r\n", login=("alice@example.org", "secret"))
         (line,) = server.wait_for_log("maildir_failed")
         assert line["recipient"] == "bob@near.example"
+
+
+def test_hook_resolve_recipient_takes_mail_from_strangers_for_whoever_has_a_maildir(tmp_path: Path) -> None:
+    for name in ("bob", "postmaster"):
+        (tmp_path / "example.org" / name).mkdir(parents=True)
+    with mail_server(
+        plugins=Plugins(enabled=("maildir",)),
+        plugin={"maildir": {"path": f"{tmp_path}/{{domain}}/{{local_part}}", "domains": ["Example.ORG"]}},
+        aliases={"info@example.org": ("bob@example.org", "alice@example.org")},
+    ) as server:
+        for name in ("bob+tag", "info", "postmaster"):
+            server.send("carol@example.net", [f"{name}@example.org"], b"Hi.\r\n")
+        with pytest.raises(smtplib.SMTPRecipientsRefused, match=r"5\.1\.1"):
+            server.send("carol@example.net", ["nobody@example.org"], b"Hi.\r\n")
+        with pytest.raises(smtplib.SMTPRecipientsRefused, match=r"5\.7\.1"):
+            server.send("carol@example.net", ["bob@far.example"], b"Hi.\r\n")
+        server.wait_for_empty_queue()
+        assert len(files(tmp_path / "example.org" / "bob")) == 2
+        assert len(files(tmp_path / "example.org" / "postmaster")) == 1
+        assert len(server.mailbox("alice@example.org")) == 1
+
+
+def test_while_the_disk_is_not_there_recipients_are_told_to_come_again(tmp_path: Path) -> None:
+    with (
+        mail_server(
+            plugins=Plugins(enabled=("maildir",)),
+            plugin={"maildir": {"path": f"{tmp_path}/mnt/{{local_part}}", "domains": ["example.org"]}},
+        ) as server,
+        pytest.raises(smtplib.SMTPRecipientsRefused, match=r"451"),
+    ):
+        server.send("carol@example.net", ["bob@example.org"], b"Hi.\r\n")

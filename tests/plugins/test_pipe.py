@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import smtplib
 import stat
 import sys
 from collections.abc import Mapping
@@ -152,7 +153,7 @@ def test_a_command_that_does_not_end_is_killed_with_all_that_it_started(tmp_path
     script = (
         f"import os, time; child = os.fork(); open({str(tmp_path)!r} + '/' + str(os.getpid()), 'w'); time.sleep(600)"
     )
-    outcome = deliver(python(script), timeout=1)
+    outcome = deliver(python(script), timeout="1s")
     assert isinstance(outcome, Deferred)
     assert "too long" in outcome.reply.text
     assert [path.name for path in tmp_path.iterdir() if is_running(int(path.name))] == []
@@ -167,7 +168,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_child_that_keeps_the_output_open_is_not_waited_for() -> None:
-    outcome = deliver(python("import os, time; os.fork() or time.sleep(600)"), timeout=60)
+    outcome = deliver(python("import os, time; os.fork() or time.sleep(600)"), timeout="60s")
     assert isinstance(outcome, Delivered)
 
 
@@ -178,7 +179,7 @@ def test_a_command_that_reads_nothing_may_still_say_yes() -> None:
 
 def test_a_command_that_prints_while_it_reads_blocks_nobody(tmp_path: Path) -> None:
     parts = tuple(b"x" * BLOCK for _ in range(8))
-    outcome = deliver(["/bin/cat"], make_delivery("pipe:it", content=Blocks(parts)), timeout=60)
+    outcome = deliver(["/bin/cat"], make_delivery("pipe:it", content=Blocks(parts)), timeout="60s")
     assert isinstance(outcome, Delivered)
 
 
@@ -196,7 +197,7 @@ def test_content_that_cannot_be_read_is_never_taken_for_the_whole(tmp_path: Path
 def test_no_descriptor_and_no_process_is_left_behind() -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     deliver(["/bin/true"])
-    deliver(["/bin/sleep", "600"], timeout=1)
+    deliver(["/bin/sleep", "600"], timeout="1s")
     deliver(["/not/there"])
     assert sorted(os.listdir("/proc/self/fd")) == before
 
@@ -254,3 +255,13 @@ def test_mail_that_is_routed_there_runs_the_command(tmp_path: Path) -> None:
         (line,) = server.wait_for_log("pipe_failed")
         assert (line["command"], line["recipient"]) == ("gone", "bob@near.example")
         assert "No such file" in line["error"]
+
+
+def test_hook_resolve_recipient_gives_an_address_to_a_command(tmp_path: Path) -> None:
+    command = {"argv": keep(tmp_path), "addresses": ["Tickets@example.org"]}
+    with mail_server(plugins=Plugins(enabled=("pipe",)), plugin={"pipe": {"commands": {"keep": command}}}) as server:
+        server.send("carol@example.net", ["tickets+42@example.org"], b"Hi.\r\n")
+        server.wait_for_empty_queue()
+        assert about(tmp_path)[1]["RECIPIENT"] == "tickets+42@example.org"
+        with pytest.raises(smtplib.SMTPRecipientsRefused, match=r"5\.1\.1"):
+            server.send("carol@example.net", ["ticket@example.org"], b"Hi.\r\n")
