@@ -74,7 +74,7 @@ def mark_gone(work: Work, address: str) -> int | None:
 
 def empty(writer: Writer, account_id: int) -> None:
     """Delete the mailbox of an account that is marked gone, in small transactions, and then its row."""
-    while writer.run(_empty_some(account_id)):
+    while writer.run(_empty_some(account_id), frees=True):
         pass
 
 

@@ -47,6 +47,6 @@ def delete(writer: Writer, messages: Sequence[MaildropMessage]) -> None:
         doom(work, (message_id for (message_id,) in gone))
         return sweep(work)
 
-    is_more = writer.run(action)
+    is_more = writer.run(action, frees=True)
     while is_more:
-        is_more = writer.run(sweep)
+        is_more = writer.run(sweep, frees=True)

@@ -84,7 +84,7 @@ def carry_out(writer: Writer, order: Order, queue_ids: Sequence[str], now: float
     wanted = msgspec.json.encode(list(queue_ids)).decode() if queue_ids else None
     after = changed = 0
     while after < last:
-        after, count = writer.run(_batch(order, wanted, after, last, now))
+        after, count = writer.run(_batch(order, wanted, after, last, now), frees=True)
         changed += count
     return changed
 

@@ -19,6 +19,7 @@ from mailserv.mail.trace import TraceEntry
 from mailserv.store import accounts, deliveries, lock, maildrop, plugin_tables, queue_admin, queue_rows, references
 from mailserv.store import trace as traces
 from mailserv.store.acceptance import insert, prepare
+from mailserv.store.ballast import Ballast
 from mailserv.store.beside import Beside
 from mailserv.store.connection import (
     BUSY_TIMEOUT,
@@ -108,7 +109,8 @@ class SqliteStore:
         self._clock = clock
         self._spool = spool
         self._readers = readers
-        self._room = Room(path.parent, clock, disk)
+        self._room = Room(path.parent, clock, disk, self._reusable)
+        self._ballast = Ballast(path.parent / "ballast")
         self._known = accounts.Known(readers)
         self._lock = threading.Lock()
         self._callbacks: tuple[Callable[[frozenset[Route]], None], ...] = ()
@@ -123,6 +125,7 @@ class SqliteStore:
                 committed=self._committed,
                 remove=spool.remove,
                 rest=beside.rest if beside is not None else None,
+                make_room=self._ballast.throw_out,
             )
         except sqlite3.Error as error:
             raise as_store_error(path, error) from error
@@ -145,7 +148,7 @@ class SqliteStore:
             unfinished = accounts.unfinished(connection)
         for account_id in unfinished:
             accounts.empty(self.writer, account_id)
-        while self.writer.run(references.sweep):
+        while self.writer.run(references.sweep, frees=True):
             pass
 
     def look(self) -> None:
@@ -187,7 +190,16 @@ class SqliteStore:
             self._spool.claimed(each.file)
 
     def has_room(self, octets: int) -> bool:
-        return self._room.has(octets)
+        if not self._room.has(octets):
+            return False
+        self._ballast.take_in()
+        return True
+
+    def _reusable(self) -> int:
+        """Octets of pages in the database file that deletions have left free."""
+        with self._readers.connection() as connection:
+            pages = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            return int(pages * connection.execute("PRAGMA page_size").fetchone()[0])
 
     # queue
 
@@ -198,7 +210,7 @@ class SqliteStore:
     def claim(
         self, route: Route, owner: str, now: float, until: float, limit: int
     ) -> tuple[list[Delivery], float | None]:
-        claimed = self.writer.run(lambda work: queue_rows.claim(work, route, owner, now, until, limit))
+        claimed = self.writer.run(lambda work: queue_rows.claim(work, route, owner, now, until, limit), frees=True)
         if not claimed.rows:
             return [], claimed.next_due
         found, broken = deliveries.load(self._readers, self._spool, route, claimed)
@@ -235,7 +247,7 @@ class SqliteStore:
             self.writer.post(action)
             return
         try:
-            self.writer.run(action, sum(each.weight for each in prepared))
+            self.writer.run(action, sum(each.weight for each in prepared), frees=True)
         except StoreError:
             for file in files:
                 self._spool.discard(file)
@@ -244,10 +256,10 @@ class SqliteStore:
             self._spool.claimed(file)
 
     def renew(self, owner: str, until: float) -> None:
-        self.writer.run(lambda work: queue_rows.renew(work, owner, until))
+        self.writer.run(lambda work: queue_rows.renew(work, owner, until), frees=True)
 
     def reclaim(self, owner: str, now: float) -> int:
-        return self.writer.run(lambda work: queue_rows.reclaim(work, owner, now))
+        return self.writer.run(lambda work: queue_rows.reclaim(work, owner, now), frees=True)
 
     def on_queued(self, callback: Callable[[frozenset[Route]], None]) -> None:
         with self._lock:
@@ -306,7 +318,7 @@ class SqliteStore:
         return self.writer.run(lambda work: accounts.set_password(work, address, password_hash))
 
     def remove_account(self, address: str) -> bool:
-        account_id = self.writer.run(lambda work: accounts.mark_gone(work, address))
+        account_id = self.writer.run(lambda work: accounts.mark_gone(work, address), frees=True)
         if account_id is None:
             return False
         self._known.refresh()

@@ -42,7 +42,7 @@ def expire(writer: Writer, before: float) -> int:
     """Delete what is older than `before` (epoch seconds). How many messages' worth. Raises StoreError."""
     messages = 0
     while True:
-        gone = writer.run(lambda work: _expire_some(work, before))
+        gone = writer.run(lambda work: _expire_some(work, before), frees=True)
         messages += len(set(gone))
         if len(gone) < BATCH:
             return messages

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from mailserv.errors import StoreUnavailable
+from mailserv.errors import StorageFull, StoreUnavailable
 from mailserv.logging import get_logger
 from mailserv.mail.route import Route
 from mailserv.store.connection import Connect, as_store_error, primary_code
@@ -73,15 +73,17 @@ class Writer:
         committed: Callable[[frozenset[Route]], None],
         remove: Callable[[Sequence[str]], None],
         rest: Callable[[], None] | None = None,
+        make_room: Callable[[], bool] = lambda: False,
     ) -> None:
         """`committed(destinations)` is called on the writer's thread after each commit, before those who wait are woken,
-        `rest()` after that; `remove(files)` by whoever handed the action over. Raises sqlite3.Error when the database
-        does not open."""
+        `rest()` after that; `remove(files)` by whoever handed the action over. `make_room()` is asked when an action
+        that frees room finds none, and says whether to try again. Raises sqlite3.Error when the database does not open."""
         self._path = path
         self._connect = connect
         self._committed = committed
         self._remove = remove
         self._rest = rest
+        self._make_room = make_room
         self._connection: sqlite3.Connection | None = connect()
         self._tasks: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # nothing is handed over after the None that ends the thread
@@ -89,10 +91,11 @@ class Writer:
         self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
         self._thread.start()
 
-    def run(self, action: Callable[[Work], T], octets: int = 0) -> T:
+    def run(self, action: Callable[[Work], T], octets: int = 0, *, frees: bool = False) -> T:
         """Have `action` committed and return what it returned; raise what it raised, SQLite's errors as StoreError.
 
-        It may run more than once, each time in a fresh transaction, so it keeps no state of its own.
+        It may run more than once, each time in a fresh transaction, so it keeps no state of its own. `frees`: in the end
+        there is more room than before, so it gets the last there is.
         """
         done = threading.Lock()
         done.acquire()
@@ -100,7 +103,10 @@ class Writer:
         self._hand_over(task)
         done.acquire()
         if task.error is not None:
-            raise self._translated(task.error)
+            error = self._translated(task.error)
+            if frees and isinstance(error, StorageFull) and self._make_room():
+                return self.run(action, octets)
+            raise error
         if task.work is not None and task.work.files:
             self._remove(task.work.files)
         return task.result  # type: ignore[return-value]  # set whenever there is no error
