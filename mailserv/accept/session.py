@@ -16,7 +16,6 @@ from mailserv.mail import reply
 from mailserv.mail.extension import SessionView, StartAuth, StartTLS
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply, Severity
-from mailserv.mail.verdict import Action, Verdict
 from mailserv.net.connection import CONTENT_READ, Connection
 from mailserv.net.gate import Place
 from mailserv.protocol import commands
@@ -37,6 +36,7 @@ class SmtpSession:
         self._peer = peer
         self._limits = context.settings.limits
         self._clock = context.clock
+        self._asked = context.checks.session()
         self._core = SmtpServer(extensions=context.extensions, limits=WireLimits())
         self._transaction: Transaction | None = None
         self._auth: AuthDialogue | None = None
@@ -95,6 +95,8 @@ class SmtpSession:
             event = core.next_event(self._view)
             if event is not None:
                 handlers[type(event)](event)
+                if self._asked.ends:
+                    self._reason, self._closing = "refused", True
                 continue
             self._flush()
             if self._place.leave_with is not None and not self._place.busy:
@@ -109,14 +111,14 @@ class SmtpSession:
         self._flush()
 
     def _greet(self) -> bool:
-        verdict = self._context.checks.connect(self._peer)
+        verdict = self._asked.connect(self._peer)
         if verdict is not None:
             # RFC 5321 §4.3.2 knows two refusals in place of a greeting.
             code = 421 if verdict.reply.severity is Severity.TRANSIENT else 554
             self._core.greet(replace(verdict.reply, code=code))
             self._flush()
             self._reason = "refused"
-            self._log_refused("connect", verdict.reply, verdict.reason)
+            self._log_refused("connect", verdict.reply)
             return False
         self._core.greet(Reply(220, "", f"{self._context.settings.hostname} ESMTP mailserv"))
         return True
@@ -162,7 +164,10 @@ class SmtpSession:
         self._end_transaction()  # RFC 5321 §4.1.4: a second EHLO is a RSET
         self._core.reset_transaction()  # also when a hook refuses it
         self._peer = replace(self._peer, helo=domain, esmtp=esmtp)
-        if self._refused_by(self._context.checks.helo(self._peer), "helo"):
+        verdict = self._asked.helo(self._peer)
+        if verdict is not None:
+            self._log_refused("helo", verdict.reply)
+            self._core.answer(verdict.reply)
             return
         lines = [self._context.settings.hostname]
         if esmtp:
@@ -175,7 +180,7 @@ class SmtpSession:
             self._reason = "dismissed"
             self._close_with(farewell)
             return
-        transaction, answer = Transaction.open(self._context, self._peer, event, self._connection.local_ip)
+        transaction, answer = Transaction.open(self._context, self._peer, event, self._connection.local_ip, self._asked)
         self._transaction = transaction
         if transaction is None:
             self._place.end()
@@ -353,26 +358,16 @@ class SmtpSession:
             self._transaction = None
         self._place.end()
 
-    def _refused_by(self, verdict: Verdict | None, command: str) -> bool:
-        if verdict is None:
-            return False
-        self._log_refused(command, verdict.reply, verdict.reason)
-        if verdict.action is Action.DISCONNECT:
-            self._reason = "refused"
-            self._close_with(verdict.reply)
-        else:
-            self._core.answer(verdict.reply)
-        return True
-
     def _close_with(self, last: Reply) -> None:
         """Everything answered so far goes out, then this, and the session ends."""
         self._flush()
         self._farewell(last)
         self._closing = True
 
-    def _log_refused(self, command: str, answer: Reply, why: str = "", **more: str) -> None:
+    def _log_refused(self, command: str, answer: Reply, **more: str) -> None:
         metrics.REFUSED.labels(self._peer.service, str(answer.code)).inc()
         peer = self._peer
+        why = self._asked.why()
         _log.info("refused", session=peer.session_id, ip=peer.ip, command=command, reply=str(answer), why=why, **more)
 
     def _log_end(self) -> None:

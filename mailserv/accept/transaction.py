@@ -11,10 +11,12 @@ from mailserv.accept.context import Context
 from mailserv.accept.success import parameters_onward, success_notices
 from mailserv.errors import PluginError, StoreError
 from mailserv.filter import headers
+from mailserv.filter.checks import SessionChecks
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.address import Address
 from mailserv.mail.envelope import Envelope, Recipient
+from mailserv.mail.fields import printable
 from mailserv.mail.message import Acceptance, Content, MailboxDelivery, QueuedRecipient
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply
@@ -34,8 +36,11 @@ class Transaction:
     `open` answers MAIL; when it refuses there is no transaction.
     """
 
-    def __init__(self, context: Context, peer: Peer, envelope: Envelope, here: Callable[[], str]) -> None:
+    def __init__(
+        self, context: Context, peer: Peer, envelope: Envelope, here: Callable[[], str], asked: SessionChecks
+    ) -> None:
         self._context = context
+        self._asked = asked
         self._peer = peer
         self._here = here
         self._resolutions: list[tuple[Recipient, Resolution]] = []
@@ -47,16 +52,18 @@ class Transaction:
         self.envelope = envelope
 
     @staticmethod
-    def open(context: Context, peer: Peer, mail: Mail, here: Callable[[], str]) -> tuple[Transaction | None, Reply]:
+    def open(
+        context: Context, peer: Peer, mail: Mail, here: Callable[[], str], asked: SessionChecks
+    ) -> tuple[Transaction | None, Reply]:
         """MAIL: our own rules first, then the hooks. `here`: the address that the client connected to, for literals."""
         envelope = Envelope(mail.reverse_path, (), mail.parameters)
         refusal = _refuse_mail(context, peer, mail.reverse_path)
         if refusal is None:
-            verdict = context.checks.mail(peer, envelope)
+            verdict = asked.mail(peer, envelope)
             refusal = verdict.reply if verdict else None
         if refusal is not None:
             return None, refusal
-        return Transaction(context, peer, envelope, here), reply.SENDER_OK
+        return Transaction(context, peer, envelope, here, asked), reply.SENDER_OK
 
     def add_recipient(self, rcpt: Rcpt) -> Reply:
         """RCPT: routed at once, so that what can't be delivered is refused here and never bounced."""
@@ -69,7 +76,7 @@ class Transaction:
         refusal = resolution.refusal or may_relay(self._peer, resolution)
         if refusal is not None:
             return refusal
-        verdict = self._context.checks.rcpt(self._peer, self.envelope, rcpt.forward_path)
+        verdict = self._asked.rcpt(self._peer, self.envelope, rcpt.forward_path)
         if verdict is not None:
             return verdict.reply
         recipient = Recipient(rcpt.forward_path, rcpt.parameters)
@@ -95,7 +102,7 @@ class Transaction:
         return self._refused(refusal) if refusal else Reply(250, "2.0.0", f"{octets} octets received")
 
     def _begin_content(self) -> Reply:
-        verdict = self._context.checks.data(self._peer, self.envelope)
+        verdict = self._asked.data(self._peer, self.envelope)
         if verdict is not None:
             return verdict.reply
         context, peer = self._context, self._peer
@@ -144,7 +151,7 @@ class Transaction:
         content = self._sink.finish()
         if isinstance(content, Reply):
             return self._refused(content)
-        verdict = self._context.checks.message(self._peer, self.envelope, content)
+        verdict = self._asked.message(self._peer, self.envelope, content)
         if verdict is not None:
             self._sink.discard()
             return self._refused(verdict.reply)
@@ -199,6 +206,7 @@ class Transaction:
                 onward = parameters_onward(recipient, resolution)
                 queued.setdefault(key, QueuedRecipient(address, original, route, onward))
             trace.append(self._trace_routed(original, resolution))
+        trace += self._trace_observed()
         return Acceptance(
             queue_id=self._queue_id,
             reverse_path=self.envelope.reverse_path,
@@ -233,6 +241,23 @@ class Transaction:
         detail = {"to": ", ".join(found), "steps": "; ".join(resolution.steps)}
         return TraceEntry(self._received_at, "routed", str(original), detail)
 
+    def _trace_observed(self) -> list[TraceEntry]:
+        """What plugins on trial would have done."""
+        return [
+            TraceEntry(
+                self._received_at,
+                "observed",
+                "",
+                {
+                    "plugin": each.plugin,
+                    "hook": each.hook,
+                    "reply": printable(str(each.verdict.reply)),
+                    "why": printable(each.verdict.reason),
+                },
+            )
+            for each in self._asked.observed
+        ]
+
     def _loops(self, acceptance: Acceptance) -> bool:
         """A mailbox whose Delivered-To the message already carries twice gets it round and round."""
         assert self._sink is not None
@@ -266,6 +291,7 @@ class Transaction:
             command="content",
             reply=str(refusal),
             reverse_path=str(self.envelope.reverse_path),
+            why=self._asked.why(),
         )
         return refusal
 

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mailserv.hooks.runner import Runner
 from mailserv.mail.address import Address
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.message import Content
 from mailserv.mail.peer import Peer
-from mailserv.mail.verdict import Verdict
+from mailserv.mail.verdict import Action, Observed, Verdict
+
+_OF_THE_SESSION = frozenset({"smtp_connect", "smtp_helo"})
 
 
 class Checks:
-    """A typed face for the runner: one method for each deciding hook. The session's thread."""
+    """A typed face for the runner. Any thread; what one session was told is in its own `SessionChecks`."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    def connect(self, peer: Peer) -> Verdict | None:
-        return self._runner.decide("smtp_connect", peer=peer)
-
-    def helo(self, peer: Peer) -> Verdict | None:
-        return self._runner.decide("smtp_helo", peer=peer)
-
-    def mail(self, peer: Peer, envelope: Envelope) -> Verdict | None:
-        return self._runner.decide("smtp_mail", peer=peer, envelope=envelope)
-
-    def rcpt(self, peer: Peer, envelope: Envelope, forward_path: Address) -> Verdict | None:
-        return self._runner.decide("smtp_rcpt", peer=peer, envelope=envelope, forward_path=forward_path)
-
-    def data(self, peer: Peer, envelope: Envelope) -> Verdict | None:
-        return self._runner.decide("smtp_data", peer=peer, envelope=envelope)
-
-    def message(self, peer: Peer, envelope: Envelope, content: Content) -> Verdict | None:
-        return self._runner.decide("message_check", peer=peer, envelope=envelope, content=content)
+    def session(self) -> SessionChecks:
+        """For one session."""
+        return SessionChecks(self._runner)
 
     def accepted(self, queue_id: str, peer: Peer, envelope: Envelope) -> None:
         self._runner.notify("message_accepted", queue_id=queue_id, peer=peer, envelope=envelope)
@@ -41,3 +31,46 @@ class Checks:
         self._runner.notify(
             "session_closed", peer=peer, messages=messages, errors=errors, seconds=seconds, reason=reason
         )
+
+
+class SessionChecks:
+    """One method for each deciding hook of a session, and what came of them. The session's thread."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._why = ""
+        self.ends = False
+        """A plugin wants the session to end, after the reply."""
+        self.observed: list[Observed] = []
+        """Verdicts of plugins on trial: of this transaction, and those before it that are about the session."""
+
+    def connect(self, peer: Peer) -> Verdict | None:
+        return self._decide("smtp_connect", peer=peer)
+
+    def helo(self, peer: Peer) -> Verdict | None:
+        return self._decide("smtp_helo", peer=peer)
+
+    def mail(self, peer: Peer, envelope: Envelope) -> Verdict | None:
+        self.observed = [each for each in self.observed if each.hook in _OF_THE_SESSION]
+        return self._decide("smtp_mail", peer=peer, envelope=envelope)
+
+    def rcpt(self, peer: Peer, envelope: Envelope, forward_path: Address) -> Verdict | None:
+        return self._decide("smtp_rcpt", peer=peer, envelope=envelope, forward_path=forward_path)
+
+    def data(self, peer: Peer, envelope: Envelope) -> Verdict | None:
+        return self._decide("smtp_data", peer=peer, envelope=envelope)
+
+    def message(self, peer: Peer, envelope: Envelope, content: Content) -> Verdict | None:
+        return self._decide("message_check", peer=peer, envelope=envelope, content=content)
+
+    def why(self) -> str:
+        """The reason of the last refusal, with the plugin's name before it; "" when it has been told, or was our own."""
+        why, self._why = self._why, ""
+        return why
+
+    def _decide(self, hook: str, **arguments: Any) -> Verdict | None:
+        verdict = self._runner.decide(hook, self.observed, **arguments)
+        if verdict is not None:
+            self._why = verdict.reason
+            self.ends |= verdict.action is Action.DISCONNECT
+        return verdict

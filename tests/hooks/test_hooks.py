@@ -12,6 +12,7 @@ import pytest
 from live_kit import plugin_server, seen
 
 from mailserv.errors import ConfigError
+from mailserv.settings import PluginPolicy
 from mailserv.testing.server import MailServer
 from mailserv.testing.sink import ScriptedMX
 
@@ -269,3 +270,46 @@ def test_hook_startup_and_shutdown_come_first_and_last(tmp_path: Path) -> None:
     with plugin_server(tmp_path, body) as (server, _):
         server.send(CAROL, [ALICE], TEXT)
     assert seen() == ["startup", "connect", "yes"]
+
+
+# ---------------------------------------------------------------- what is done with verdicts
+
+
+@pytest.mark.parametrize("hook", ["smtp_helo", "smtp_mail", "smtp_rcpt", "smtp_data", "message_check"])
+def test_a_plugin_that_disconnects_ends_the_session_after_its_reply(tmp_path: Path, hook: str) -> None:
+    body = f"""
+    @hookimpl
+    def {hook}(self):
+        return disconnect("enough", reason="said {hook}")
+    """
+    with plugin_server(tmp_path, body) as (server, _), server.connect("smtp") as raw:
+        dialogue = f"EHLO c.example\r\nMAIL FROM:<{CAROL}>\r\nRCPT TO:<{ALICE}>\r\nDATA\r\n"
+        reader = raw.makefile("rb")
+        raw.sendall(dialogue.encode())
+        if hook == "message_check":
+            while not reader.readline().startswith(b"354"):
+                pass
+            raw.sendall(b"\r\nHi.\r\n.\r\n")
+        assert reader.read().endswith(b"421 4.7.0 enough\r\n")
+        server.wait_for_log("refused", why=f"probe: said {hook}")
+        server.wait_for_log("session", reason="refused")
+
+
+def test_what_a_plugin_on_trial_would_have_done_is_in_the_trace_and_the_mail_is_there(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def smtp_connect(self):
+        return reject("no connection", reason="shady")
+    @hookimpl
+    def smtp_rcpt(self):
+        return reject("no recipient")
+    """
+    policy = {"probe": PluginPolicy(mode="observe")}
+    with plugin_server(tmp_path, body, policy=policy) as (server, _):
+        server.send(CAROL, [ALICE], TEXT)
+        (line,) = server.wait_for_log("accepted")
+        observed = [entry.detail for entry in server.trace(line["queue_id"]) if entry.event == "observed"]
+        assert [(each["hook"], each["reply"], each["why"]) for each in observed] == [
+            ("smtp_connect", "550 5.7.1 no connection", "probe: shady"),
+            ("smtp_rcpt", "550 5.7.1 no recipient", "probe: no recipient"),
+        ]
