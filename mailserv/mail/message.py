@@ -40,6 +40,22 @@ class BytesContent:
         yield self.data
 
 
+@dataclass(frozen=True, slots=True)
+class PrefixedContent:
+    """Content with header fields above it: those of final delivery in a mailbox, or what a forwarder adds."""
+
+    prefix: bytes
+    content: Content
+
+    @property
+    def size(self) -> int:
+        return len(self.prefix) + self.content.size
+
+    def blocks(self) -> Iterator[bytes]:
+        yield self.prefix
+        yield from self.content.blocks()
+
+
 def header_section(content: Content, limit: int = 1024 * 1024) -> bytes:
     """The header section without the empty line, at most `limit` octets of it. Reads no more blocks than it needs."""
     seen = b""

@@ -32,22 +32,6 @@ class RowContent:
         yield self.load()
 
 
-@dataclass(frozen=True, slots=True)
-class PrefixedContent:
-    """A mailbox's copy: the prefix of final delivery, then the content."""
-
-    prefix: bytes
-    content: Content
-
-    @property
-    def size(self) -> int:
-        return len(self.prefix) + self.content.size
-
-    def blocks(self) -> Iterator[bytes]:
-        yield self.prefix
-        yield from self.content.blocks()
-
-
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether this error says that what is stored is broken, not that the disk or a lock is in the way.
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mailserv.mail.message import Content
+from mailserv.mail.message import Content, PrefixedContent
 from mailserv.store.connection import Readers
-from mailserv.store.content import PrefixedContent, read_content
+from mailserv.store.content import read_content
 from mailserv.store.interface import MaildropMessage
 from mailserv.store.references import doom, sweep
 from mailserv.store.spool import THRESHOLD, Spool
