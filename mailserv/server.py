@@ -13,6 +13,7 @@ from dataclasses import replace
 from mailserv import metrics
 from mailserv.accept.context import Context
 from mailserv.accept.session import SmtpSession
+from mailserv.accept.submitting import Submitter
 from mailserv.bounce.policy import Bouncer
 from mailserv.clock import Clock, SystemClock
 from mailserv.config import diff, parse_listen_address
@@ -161,7 +162,7 @@ class Server:
             hostname=self.settings.hostname,
             clock=self._clock,
             policies=chosen.policy,
-            rooms=Rooms(dns=self._resolver, table=self.store.plugin_table),
+            rooms=Rooms(dns=self._resolver, table=self.store.plugin_table, submit=Submitter(lambda: self._smtp)),
         )
 
     def _contexts(self, settings: Settings, certificates: Certificates | None) -> tuple[Context, Pop3Context]:

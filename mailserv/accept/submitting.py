@@ -1,0 +1,106 @@
+"""Messages that plugins make: a list's copies, what is forwarded, an automatic answer. The door is `Services.submit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mailserv import metrics
+from mailserv.accept.context import Context
+from mailserv.errors import StoreError
+from mailserv.filter import headers
+from mailserv.logging import get_logger
+from mailserv.mail.address import Address
+from mailserv.mail.fields import printable, received_here, return_path_prefix
+from mailserv.mail.message import (
+    Acceptance,
+    Content,
+    MailboxDelivery,
+    PrefixedContent,
+    QueuedRecipient,
+    header_section,
+)
+from mailserv.mail.plugin import SubmitError
+from mailserv.mail.reply import Severity
+from mailserv.mail.resolution import Resolution
+from mailserv.mail.trace import TraceEntry
+
+_log = get_logger("accept")
+SAME_DELIVERED_TO = 2  # as for mail from outside (docs/decisions/0013)
+
+Resolved = list[tuple[Address, Resolution]]
+
+
+class Submitter:
+    """Any thread but the store's writer. See `mailserv.mail.plugin.Submit`."""
+
+    def __init__(self, context: Callable[[], Context]) -> None:
+        """`context`: what sessions that begin now work with."""
+        self._context = context
+
+    def __call__(self, reverse_path: Address, forward_paths: Sequence[Address], content: Content) -> str:
+        context = self._context()
+        section = header_section(content, context.settings.limits.header_size)
+        if headers.count_hops(section) >= context.settings.limits.hops:
+            raise SubmitError("it has gone round too often: too many Received fields", retry_later=False)
+        resolved = [(path, self._resolve(context, path)) for path in forward_paths]
+        acceptance = self._acceptance(context, reverse_path, resolved, content)
+        if any(headers.count_delivered_to(section, m.recipient) >= SAME_DELIVERED_TO for m in acceptance.mailboxes):
+            raise SubmitError("it has gone round: its recipient has had it twice", retry_later=False)
+        self._accept(context, acceptance)
+        return acceptance.queue_id
+
+    def _resolve(self, context: Context, path: Address) -> Resolution:
+        resolution = context.router.resolve(path)
+        if resolution.refusal is not None:
+            is_transient = resolution.refusal.severity is Severity.TRANSIENT
+            raise SubmitError(f"<{path}>: {resolution.refusal}", retry_later=is_transient)
+        return resolution
+
+    def _acceptance(self, context: Context, reverse_path: Address, resolved: Resolved, content: Content) -> Acceptance:
+        now = context.clock.now()
+        queue_id = context.queue_ids.make(now)
+        mailboxes: dict[tuple[str, str], MailboxDelivery] = {}
+        queued: dict[Address, QueuedRecipient] = {}
+        for path, resolution in resolved:
+            for account, address in resolution.mailboxes:
+                copy = MailboxDelivery(account, str(address), return_path_prefix(reverse_path, address))
+                mailboxes.setdefault((account, address.key), copy)
+            for address, route in resolution.remotes:
+                queued.setdefault(address, QueuedRecipient(address, path, route))
+        trace_field = received_here(context.settings.hostname, queue_id, now)
+        is_utf8 = not all(str(address).isascii() for address in (reverse_path, *queued))
+        return Acceptance(
+            queue_id=queue_id,
+            reverse_path=reverse_path,
+            content=PrefixedContent(trace_field, content),
+            received_at=now,
+            parameters={"SMTPUTF8": ""} if is_utf8 else {},
+            mailboxes=tuple(mailboxes.values()),
+            queued=tuple(queued.values()),
+            trace=(
+                TraceEntry(now, "accepted", detail={"service": "plugin", "reverse_path": str(reverse_path)}),
+                *(TraceEntry(now, "routed", str(path), _detail(resolution)) for path, resolution in resolved),
+            ),
+        )
+
+    def _accept(self, context: Context, acceptance: Acceptance) -> None:
+        try:
+            context.store.accept(acceptance)
+        except StoreError as error:
+            raise SubmitError(f"the store can't take it: {error}", retry_later=True) from error
+        metrics.ACCEPTED.labels("plugin").inc()
+        _log.info(
+            "submitted",
+            queue_id=acceptance.queue_id,
+            reverse_path=str(acceptance.reverse_path),
+            recipients=len(acceptance.trace) - 1,
+            mailboxes=len(acceptance.mailboxes),
+            queued=len(acceptance.queued),
+            size=acceptance.content.size,
+        )
+
+
+def _detail(resolution: Resolution) -> dict[str, str | int | float]:
+    found = [f"mailbox:{account}" for account, _ in resolution.mailboxes]
+    found += [f"{address} via {route}" for address, route in resolution.remotes]
+    return {"to": printable(", ".join(found)), "steps": printable("; ".join(resolution.steps))}

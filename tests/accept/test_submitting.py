@@ -1,0 +1,93 @@
+"""What plugins submit goes the way of all mail: routed, committed, delivered; what is refused leaves nothing behind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailserv.mail.address import NULL_REVERSE_PATH, Address, parse_mailbox
+from mailserv.mail.message import BytesContent
+from mailserv.mail.plugin import Services, SubmitError
+from mailserv.settings import Plugins
+from mailserv.testing.server import MailServer, mail_server
+from mailserv.testing.sink import ScriptedMX
+
+SOURCE = """
+class Plugin:
+    def __init__(self, settings, services):
+        global SERVICES
+        SERVICES = services
+"""
+ALICE, CAROL = parse_mailbox("alice@example.org"), parse_mailbox("carol@far.example")
+TEXT = BytesContent(b"Subject: hello\r\n\r\nHi.\r\n")
+
+
+@pytest.fixture
+def mx() -> Iterator[ScriptedMX]:
+    with ScriptedMX() as started:
+        yield started
+
+
+@pytest.fixture
+def server(tmp_path: Path, mx: ScriptedMX) -> Iterator[MailServer]:
+    (tmp_path / "submitter.py").write_text(SOURCE)
+    plugins = Plugins(enabled=("submitter",), path=tmp_path)
+    with mail_server(plugins=plugins, routes={"far.example": f"smtp:[{mx.host}]:{mx.port}"}) as running:
+        yield running
+
+
+def services() -> Services:
+    module: Any = sys.modules["mailserv_plugin_file_submitter"]
+    found: Services = module.SERVICES
+    return found
+
+
+def test_it_reaches_mailboxes_and_next_hops_and_tells_its_way(server: MailServer, mx: ScriptedMX) -> None:
+    queue_id = services().submit(ALICE, [ALICE, CAROL], TEXT)
+    (mail,) = server.wait_for_mail("alice@example.org")
+    assert mail.startswith(b"Return-Path: <alice@example.org>\r\nDelivered-To: alice@example.org\r\nReceived: by mail")
+    assert mail.endswith(b"\r\nSubject: hello\r\n\r\nHi.\r\n")
+    (taken,) = mx.wait_for_messages(1)
+    assert taken.rcpts == ("<carol@far.example>",)
+    assert [entry.event for entry in server.trace(queue_id)][:3] == ["accepted", "routed", "routed"]
+    server.wait_for_log("submitted", queue_id=queue_id, recipients=2)
+
+
+def test_the_null_reverse_path_is_one_to_submit_from(server: MailServer) -> None:
+    services().submit(NULL_REVERSE_PATH, [ALICE], TEXT)
+    assert server.wait_for_mail("alice@example.org")[0].startswith(b"Return-Path: <>\r\n")
+
+
+def test_large_content_goes_through_a_file(server: MailServer) -> None:
+    services().submit(ALICE, [ALICE], BytesContent(b"Subject: large\r\n\r\n" + b"x" * 70 * 10_000 + b"\r\n"))
+    assert len(server.wait_for_mail("alice@example.org")[0]) > 700_000
+
+
+@pytest.mark.parametrize(
+    ("path", "head", "said", "later"),
+    [
+        (parse_mailbox("who@example.org"), b"", "550 5.1.1", False),
+        (Address("", ""), b"", "501", False),
+        (ALICE, b"Received: x\r\n" * 100, "too many Received", False),
+        (ALICE, b"Delivered-To: alice@example.org\r\n" * 2, "gone round", False),
+    ],
+)
+def test_what_is_refused_is_refused_whole(
+    server: MailServer, path: Address, head: bytes, said: str, later: bool
+) -> None:
+    with pytest.raises(SubmitError, match=said) as raised:
+        services().submit(ALICE, [ALICE, path], BytesContent(head + TEXT.data))
+    assert raised.value.retry_later is later
+    assert server.mailbox("alice@example.org") == []
+
+
+def test_a_store_that_cannot_take_it_is_asked_again_later(server: MailServer) -> None:
+    submit = services().submit
+    server.server.stop()
+    with pytest.raises(SubmitError, match="the store can't take it") as raised:
+        submit(ALICE, [ALICE], TEXT)
+    assert raised.value.retry_later
