@@ -189,6 +189,7 @@ class Server:
             logins=logins,
             certificates=certificates,
             mechanisms=MECHANISMS,
+            start_queue=self._start_queue,
             is_stressed=lambda: self._smtp_gate.is_stressed,
             allows_plaintext=_plaintext_rule(settings),
         )
@@ -203,6 +204,15 @@ class Server:
             self._checks,
         )
         return smtp, pop3
+
+    def _start_queue(self, domain: str, subdomains: bool) -> int:
+        """ETRN (RFC 1985). Reads the whole queue: it is for few clients, who come seldom."""
+        ends = (f"@{domain}", f".{domain}") if subdomains else (f"@{domain}",)
+        waiting = {e.queue_id for e in self.store.queue_list() if e.state == "ready" and e.forward_path.endswith(ends)}
+        if waiting:
+            self.store.queue_retry(sorted(waiting), self._clock.now())
+            self.wake_queue()
+        return len(waiting)
 
     def _set_limits(self, settings: Settings) -> None:
         limits = settings.limits

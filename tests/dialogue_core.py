@@ -15,10 +15,13 @@ from dialogue import Dialogue, DialogueError
 
 from mailserv.hooks.host import SHIPPED_EXTENSIONS
 from mailserv.mail import reply
-from mailserv.mail.extension import SessionView, SMTPExtension, StartAuth, StartTLS
+from mailserv.mail.address import Address
+from mailserv.mail.extension import LookUp, SessionView, SMTPExtension, StartAuth, StartTLS
 from mailserv.mail.peer import Peer, TLSInfo
 from mailserv.mail.plugin import Services
 from mailserv.mail.reply import Reply
+from mailserv.mail.resolution import Resolution
+from mailserv.mail.route import Route
 from mailserv.protocol import commands
 from mailserv.protocol import pop3_commands as pop3
 from mailserv.protocol.extensions import ExtensionTable
@@ -38,7 +41,8 @@ def shipped_extensions() -> tuple[SMTPExtension, ...]:
     extensions: list[SMTPExtension] = []
     for name in SHIPPED_EXTENSIONS:
         plugin = importlib.import_module(f"mailserv_{name}").Plugin
-        extensions += plugin(None, Services(name, "mail.example.org", lambda: 0.0, None)).register_smtp_extensions()
+        settings = plugin.Settings() if hasattr(plugin, "Settings") else None
+        extensions += plugin(settings, Services(name, "mail.example.org", lambda: 0.0, None)).register_smtp_extensions()
     return tuple(extensions)
 
 
@@ -210,6 +214,8 @@ class SmtpDriver:
         match answer:
             case Reply():
                 self._core.answer(answer)
+            case LookUp(address=address, tell=tell):
+                self._core.answer(tell(*self._look_up(address)))
             case StartTLS(reply=ready):
                 if not self._core.has_input:
                     self._core.answer(ready)
@@ -218,6 +224,15 @@ class SmtpDriver:
             case StartAuth(mechanism=mechanism, initial=initial):
                 self._sasl = SaslExchange()
                 self._authenticate(self._sasl.start(mechanism, initial))
+
+    def _look_up(self, address: Address) -> tuple[Address, Resolution]:
+        domain = address.domain or self._settings["mailboxes"].split()[0].partition("@")[2]
+        full = Address(address.local_part, domain)
+        if domain not in self._domains:
+            return full, Resolution(remotes=((full, Route("smtp", domain)),))
+        if full.key not in self._mailboxes:
+            return full, Resolution(is_local=True, refusal=reply.UNKNOWN_USER)
+        return full, Resolution(mailboxes=((full.key, full),), is_local=True)
 
     def _authenticate(self, step: Challenge | Credentials | SaslFailed) -> None:
         match step:

@@ -19,7 +19,10 @@ from mailserv.store.interface import Store
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Frozen: a session keeps the one it started with."""
+    """Frozen: a session keeps the one it started with.
+
+    `start_queue(domain, subdomains)` makes what waits there due now, and counts the messages.
+    """
 
     settings: Settings
     clock: Clock
@@ -32,5 +35,6 @@ class Context:
     logins: Logins
     certificates: Certificates | None
     mechanisms: tuple[str, ...]
+    start_queue: Callable[[str, bool], int]
     is_stressed: Callable[[], bool]
     allows_plaintext: Callable[[str], bool]

@@ -10,10 +10,11 @@ from mailserv import metrics
 from mailserv.accept.auth import AuthDialogue
 from mailserv.accept.context import Context
 from mailserv.accept.deadlines import Deadlines
-from mailserv.accept.transaction import SUBMISSION, Transaction
+from mailserv.accept.extending import become, carry_out, session_view
+from mailserv.accept.transaction import Transaction
 from mailserv.logging import get_logger
 from mailserv.mail import reply
-from mailserv.mail.extension import SessionView, StartAuth, StartTLS
+from mailserv.mail.extension import Become, LookUp, SessionView, StartAuth, StartQueue, StartTLS
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply, Severity
 from mailserv.net.connection import CONTENT_READ, Connection
@@ -111,17 +112,34 @@ class SmtpSession:
         self._flush()
 
     def _greet(self) -> bool:
-        verdict = self._asked.connect(self._peer)
-        if verdict is not None:
-            # RFC 5321 §4.3.2 knows two refusals in place of a greeting.
-            code = 421 if verdict.reply.severity is Severity.TRANSIENT else 554
-            self._core.greet(replace(verdict.reply, code=code))
+        refusal = self._refusal_to_greet()
+        self._core.greet(refusal or self._greeting())
+        if refusal:
             self._flush()
-            self._reason = "refused"
-            self._log_refused("connect", verdict.reply)
-            return False
-        self._core.greet(Reply(220, "", f"{self._context.settings.hostname} ESMTP mailserv"))
-        return True
+        return refusal is None
+
+    def _greeting(self) -> Reply:
+        return Reply(220, "", f"{self._context.settings.hostname} ESMTP mailserv")
+
+    def _refusal_to_greet(self) -> Reply | None:
+        verdict = self._asked.connect(self._peer)
+        if verdict is None:
+            return None
+        # RFC 5321 §4.3.2 knows two refusals in place of a greeting.
+        code = 421 if verdict.reply.severity is Severity.TRANSIENT else 554
+        self._reason = "refused"
+        self._log_refused("connect", verdict.reply)
+        return replace(verdict.reply, code=code)
+
+    def _begin_anew(self, peer: Peer) -> None:
+        """XCLIENT: another client, as if it had just connected."""
+        self._peer = peer
+        self._end_transaction()
+        refusal = self._refusal_to_greet()
+        self._core.answer(refusal or self._greeting())
+        self._closing = refusal is not None
+        if not self._closing:
+            self._core.begin_anew()
 
     def _read(self) -> bytes:
         if self._core.awaits_content:
@@ -261,6 +279,10 @@ class SmtpSession:
                 self._core.answer(answer)
             case StartTLS(reply=ready):
                 self._upgrade(ready)
+            case LookUp() | StartQueue():
+                self._core.answer(carry_out(answer, self._context, self._connection.local_ip))
+            case Become(peer=peer):
+                self._begin_anew(become(peer, self._peer, self._context))
             case StartAuth(mechanism=mechanism, initial=initial):
                 self._auth = AuthDialogue(self._context.logins, self._peer)
                 self._auth_step(self._auth.start(mechanism, initial))
@@ -327,30 +349,12 @@ class SmtpSession:
             self._reason = "tls"
             _log.info("tls_failed", session=self._peer.session_id, ip=self._peer.ip, error=str(error))
             return False
-        self._peer = replace(
-            self._peer, tls=tls, helo="", esmtp=False, login=""
-        )  # RFC 3207 §4.2: all of it is forgotten
+        # RFC 3207 §4.2: all of it is forgotten.
+        self._peer = replace(self._peer, tls=tls, helo="", esmtp=False, login="")
         return True
 
     def _view(self) -> SessionView:
-        peer, limits = self._peer, self._limits
-        transaction = self._transaction
-        return SessionView(
-            peer=peer,
-            hostname=self._context.settings.hostname,
-            message_size=limits.message_size,
-            recipients=limits.recipients_authenticated if peer.login else limits.recipients,
-            can_start_tls=peer.tls is None and self._context.certificates is not None,
-            can_authenticate=not peer.login and peer.service in SUBMISSION and self._is_private(),
-            mechanisms=self._context.mechanisms,
-            in_transaction=transaction is not None,
-            is_smtputf8=transaction is not None and transaction.envelope.is_smtputf8,
-            verbs=self._context.extensions.verbs(peer.service),
-        )
-
-    def _is_private(self) -> bool:
-        """May a password come over this connection? (`[tls] plaintext_auth`)"""
-        return self._peer.tls is not None or self._context.allows_plaintext(self._peer.ip)
+        return session_view(self._context, self._peer, self._transaction)
 
     def _end_transaction(self) -> None:
         if self._transaction is not None:

@@ -41,6 +41,7 @@ SHIPPED_EXTENSIONS = (
     "binarymime",
     "limits",
     "vrfy",
+    "expn",
     "help",
 )
 """On unless `[plugins] disabled` names them; EHLO lists them in this order, then those of `enabled`."""

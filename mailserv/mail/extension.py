@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mailserv.mail.address import Address
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply
+from mailserv.mail.resolution import Resolution
 
 SMTP_SERVICES = frozenset({"smtp", "submission", "submissions"})
 
@@ -42,7 +44,39 @@ class StartAuth:
     initial: str | None
 
 
-VerbAnswer = Reply | StartTLS | StartAuth
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A verb's answer: find out where mail for `address` goes, and say what `tell` makes of it (RFC 5321 §3.5).
+
+    An address without a domain is one of the first local domain. `tell(address, resolution)`, with the domain, is called
+    on the session's thread.
+    """
+
+    address: Address
+    tell: Callable[[Address, Resolution], Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class StartQueue:
+    """A verb's answer: try now what waits for `domain`, with `subdomains` also for those of it (RFC 1985), and say what
+    `tell` makes of the number of messages. `tell` is called on the session's thread."""
+
+    domain: str
+    subdomains: bool
+    tell: Callable[[int], Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Become:
+    """A verb's answer: go on as if this client had just connected (XCLIENT): hooks, greeting and all.
+
+    Of `peer` its ip, port, helo and login count. Only for clients whose word is taken for it: a login is not checked.
+    """
+
+    peer: Peer
+
+
+VerbAnswer = Reply | StartTLS | StartAuth | LookUp | StartQueue | Become
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,8 @@ CANNOT_VERIFY = Reply(
     252, "2.5.1", "Cannot verify the user, but will take mail for delivery and try (RFC 5321 section 3.5.3)"
 )
 
+NEEDS_UTF8_REPLY = Reply(252, "2.6.8", "The answer needs UTF-8; ask again with SMTPUTF8 (RFC 6531 section 3.7.4.2)")
+
 # Order and syntax (RFC 5321 §4.2.4, §4.3.2).
 UNRECOGNIZED = Reply(500, "5.5.2", "Command not recognized")
 LINE_TOO_LONG = Reply(500, "5.5.2", "Line too long")
@@ -87,6 +89,7 @@ UNKNOWN_USER = Reply(550, "5.1.1", "No such user here")
 RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied")
 NEED_AUTH = Reply(530, "5.7.0", "Authentication required")
 NEED_TLS = Reply(530, "5.7.0", "Must issue a STARTTLS command first")
+NOT_FOR_YOU = Reply(550, "5.7.1", "Access denied")
 AUTH_NEEDS_TLS = Reply(538, "5.7.11", "Encryption required for the requested authentication mechanism")
 AUTH_FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
 AUTH_UNAVAILABLE = Reply(454, "4.7.0", "Temporary authentication failure")

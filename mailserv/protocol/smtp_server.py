@@ -185,6 +185,10 @@ class SmtpServer:
         """
         if self._lines:
             raise ProtocolError("bytes after STARTTLS and before the handshake")
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """All that the client said is forgotten; the next is EHLO or HELO."""
         self._phase = Phase.CONNECTED
         self._reader.is_esmtp = self._reader.is_smtputf8 = False
 
