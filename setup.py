@@ -32,6 +32,7 @@ setup(
         "tomli>=2.5",
     ],
     extras_require={
+        "forward": ["srslib"],
         "test": [
             "dkimpy",
             "dnslib",
@@ -42,6 +43,7 @@ setup(
             "pytest-cov",
             "pytest-timeout",
             "ruff",
+            "srslib",
             "trustme",
         ],
     },

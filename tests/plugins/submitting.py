@@ -1,0 +1,25 @@
+"""Plugins that make messages: what they submit, and to whom it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mailserv.mail.address import Address
+from mailserv.mail.message import Content
+from mailserv.mail.plugin import SubmitError
+
+
+@dataclass
+class Submitted:
+    """Takes what a plugin submits; `refuse` may say why not."""
+
+    refuse: Callable[[list[str]], SubmitError | None] = lambda _: None
+    messages: list[tuple[str, list[str], bytes]] = field(default_factory=list)
+
+    def __call__(self, reverse_path: Address, forward_paths: Sequence[Address], content: Content) -> str:
+        paths = list(map(str, forward_paths))
+        if error := self.refuse(paths):
+            raise error
+        self.messages.append((str(reverse_path), paths, b"".join(content.blocks())))
+        return f"Q{len(self.messages)}"
