@@ -43,12 +43,14 @@ setup(
             "pytest-cov",
             "pytest-timeout",
             "ruff",
+            "setuptools>=70.1",
             "srslib",
             "trustme",
         ],
     },
     entry_points={
         "console_scripts": ["mailserv = mailserv.cli.main:main"],
+        "pytest11": ["mailserv = mailserv.testing.pytest_plugin"],
         "mailserv.plugins": [f"{name.removeprefix('mailserv_')} = {name}:Plugin" for name in SHIPPED],
     },
 )

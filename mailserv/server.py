@@ -6,7 +6,7 @@ import ipaddress
 import random
 import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -65,7 +65,8 @@ class Server:
 
     `clock`, `resolver`, `rng` and `disk` are for tests; the server reads time, names and chance from nowhere else
     (invariant 9).
-    `smtp_port`, where the MX hosts of other domains listen, is for tests too: in the world it is 25.
+    `smtp_port`, where the MX hosts of other domains listen, is for tests too: in the world it is 25. So are
+    `plugin_classes`: plugins that a test holds in its hands, under the names that `[plugins] enabled` has for them.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Server:
         rng: random.Random | None = None,
         disk: Disk = DISK,
         smtp_port: int = SMTP_PORT,
+        plugin_classes: Mapping[str, type] | None = None,
     ) -> None:
         self.settings = settings
         self._disk = disk
@@ -84,6 +86,7 @@ class Server:
         self._resolver = resolver or Resolver(settings.dns.nameservers, timeout=settings.dns.timeout)
         self._rng = rng or _chance()
         self._smtp_port = smtp_port
+        self._plugin_classes = plugin_classes
         self._started = ExitStack()
         self._listeners: list[Listener] = []
         self.listening: list[tuple[str, str, int]] = []
@@ -163,6 +166,7 @@ class Server:
             clock=self._clock,
             policies=chosen.policy,
             rooms=Rooms(dns=self._resolver, table=self.store.plugin_table, submit=Submitter(lambda: self._smtp)),
+            classes=self._plugin_classes,
         )
 
     def _contexts(self, settings: Settings, certificates: Certificates | None) -> tuple[Context, Pop3Context]:

@@ -8,6 +8,7 @@ import click
 
 from mailserv import __version__
 from mailserv.cli.check import check
+from mailserv.cli.plugins import plugin
 from mailserv.cli.queue import queue
 from mailserv.cli.serve import serve
 from mailserv.cli.try_it import try_it
@@ -31,6 +32,7 @@ def cli() -> None:
 
 
 cli.add_command(check)
+cli.add_command(plugin)
 cli.add_command(queue)
 cli.add_command(serve)
 cli.add_command(try_it)

@@ -24,7 +24,17 @@ from mailserv.config.reader import Reader
 from mailserv.errors import ConfigError
 from mailserv.settings import Settings
 
-__all__ = ["Changes", "Check", "Loaded", "diff", "load", "parse_listen_address", "parse_nameserver", "read_section"]
+__all__ = [
+    "Changes",
+    "Check",
+    "Loaded",
+    "diff",
+    "load",
+    "parse_listen_address",
+    "parse_nameserver",
+    "read_mapping",
+    "read_section",
+]
 
 S = TypeVar("S", bound=msgspec.Struct)
 Check = Callable[[Settings], object]
@@ -60,11 +70,20 @@ def load(path: Path, checks: Sequence[Check] = (), *, check_files: bool = True) 
 
 def read_section(kind: type[S], raw: Mapping[str, Any], name: str, base: Path = Path()) -> S:
     """A plugin's own settings, `[plugin.NAME]`, with the same types and the same messages. Raises ConfigError."""
+    return _typed(kind, raw, ("plugin", name), base)
+
+
+def read_mapping(raw: Mapping[str, Any], base: Path = Path()) -> Settings:
+    """Settings from what a TOML file would hold, for tests. Types are checked, values are not. Raises ConfigError."""
+    return _typed(Settings, raw, (), base)
+
+
+def _typed(kind: type[S], raw: Mapping[str, Any], path: locate.Path, base: Path) -> S:
     findings = Findings()
-    section = Reader(findings, base).struct(kind, raw, ("plugin", name))
+    typed = Reader(findings, base).struct(kind, raw, path)
     if findings.problems:
         raise ConfigError([f"{dotted(problem.path)}: {problem.text}" for problem in findings.problems])
-    return section
+    return typed
 
 
 def _read(path: Path) -> str:

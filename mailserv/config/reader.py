@@ -26,7 +26,17 @@ class _Broken:
 
 
 _BROKEN = _Broken()
-_FILLERS: dict[Any, Any] = {str: "", Duration: Duration(60)}  # keep what follows in its place for further checks
+_FILLERS: dict[Any, Any] = {  # keep what follows in its place for further checks
+    str: "",
+    int: 0,
+    bool: False,
+    Duration: Duration(60),
+    Size: Size(0),
+    Secret: Secret(""),
+    FilePath: FilePath(),
+    tuple: (),
+    dict: {},
+}
 
 
 class Reader:
@@ -153,7 +163,9 @@ def _unwrap(hint: Any) -> tuple[Any, tuple[msgspec.Meta, ...]]:
 def _filler(hint: Any) -> Any:
     """A harmless value of the type, or _BROKEN where there is none."""
     kind, _ = _unwrap(hint)
-    return get_args(kind)[0] if get_origin(kind) is Literal else _FILLERS.get(kind, _BROKEN)
+    if get_origin(kind) in (Union, types.UnionType):
+        return _filler(get_args(kind)[0])
+    return get_args(kind)[0] if get_origin(kind) is Literal else _FILLERS.get(get_origin(kind) or kind, _BROKEN)
 
 
 def _alternative(kind: Any, raw: object) -> Any:

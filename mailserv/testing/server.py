@@ -22,10 +22,11 @@ from mailserv.mail.address import parse_mailbox
 from mailserv.mail.trace import TraceEntry
 from mailserv.resolver import Resolver
 from mailserv.server import Server
-from mailserv.settings import Limits, Listen, Service, Settings
+from mailserv.settings import Limits, Listen, Plugins, Service, Settings
 from mailserv.store.disk import DISK, Disk
 from mailserv.store.interface import QueueEntry
 from mailserv.store.passwords import hash_password
+from mailserv.testing.choosing import choose_plugins, from_toml
 
 T = TypeVar("T")
 WAIT_SECONDS = 20.0  # how long a `wait_…` method waits before it says that nothing came
@@ -185,11 +186,16 @@ def mail_server(
     disk: Disk = DISK,
     smtp_port: int = SMTP_PORT,
     data_dir: Path | None = None,
+    plugins: Plugins | Sequence[str | type] = (),
+    config: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[MailServer]:
     """Start a server for example.org with an account alice@example.org (password "secret"); stop it at the end.
 
     `accounts`: address → password. `smtp_port`: where every MX host listens, for a `ScriptedMX` behind a `FakeZone`.
+    `plugins`: those to enable, in this order, by name or as classes, which need not be installed; or a whole `[plugins]`.
+    A class is known by its own name in small letters, one named Plugin by its module's (mailserv_hello: "hello").
+    `config`: further settings as the TOML file has them, in dictionaries; wrong ones raise ConfigError.
     `settings`: fields of `mailserv.settings.Settings` over the test's own (hostname mail.example.org, free ports on
     127.0.0.1, no limits for one address).
     """
@@ -201,8 +207,15 @@ def mail_server(
             "listen": tuple(Listen(service=service, address="127.0.0.1:0") for service in services),
             "limits": UNLIMITED,
         }
+        chosen, classes = choose_plugins(plugins)
         server = Server(
-            Settings(**{**values, **settings}), clock=clock, resolver=resolver, rng=rng, disk=disk, smtp_port=smtp_port
+            Settings(**{**values, **from_toml(config or {}, chosen), **settings}),
+            clock=clock,
+            resolver=resolver,
+            rng=rng,
+            disk=disk,
+            smtp_port=smtp_port,
+            plugin_classes=classes,
         )
         server.start()
         try:

@@ -1,0 +1,131 @@
+"""`mailserv plugin install` and `uninstall`: pip in our own environment, checked before it counts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import invalidate_caches
+from importlib.metadata import distributions, entry_points
+from pathlib import Path
+
+import click
+
+from mailserv.cli.common import config_option, refuse
+from mailserv.cli.config import config_path
+from mailserv.cli.plugin_found import OURS, installed, is_enabled, require, settings_for
+from mailserv.hooks.host import GROUP
+
+
+@click.command("install", context_settings={"ignore_unknown_options": True})
+@click.argument("what")
+@click.argument("pip_options", nargs=-1, type=click.UNPROCESSED)
+@config_option
+def install(what: str, pip_options: tuple[str, ...], config: Path | None) -> None:
+    """Install a plugin with pip: WHAT is a folder, a wheel or a name. Other options are pip's.
+
+    Afterwards the plugin is loaded by a process of its own, with its settings from the file if they are there. If it
+    cannot be loaded, the installation is undone. It runs when `[plugins] enabled` names it.
+
+    \b
+    Examples:
+      mailserv plugin install mailserv-hello
+      mailserv plugin install ./mailserv-hello --no-deps
+    """
+    settings_for(config)  # a settings file that is wrong is told of before anything changes
+    before = _versions()
+    brought = _pip_install(what, pip_options)
+    names = _plugins_of(brought)
+    problem = "" if names else f"{what} brings no plugin: it has no entry point in the group {GROUP}"
+    problem = problem or "; ".join(filter(None, (_load_problem(name, config) for name in names)))
+    if problem:
+        _undo(brought, before)
+        raise refuse(f"{problem}; the installation was undone")
+    for name in names:
+        found = installed()[name]
+        click.echo(f'installed {name} {found.version}; it runs when enabled in [plugins] has "{name}"')
+
+
+@click.command("uninstall")
+@click.argument("name")
+@config_option
+def uninstall(name: str, config: Path | None) -> None:
+    """Uninstall the plugin NAME. One that the settings enable is refused: the server would not start again.
+
+    \b
+    Example:
+      mailserv plugin uninstall hello
+    """
+    settings = settings_for(config)
+    found = require(name, settings)
+    if found.distribution == OURS:
+        raise refuse(f"{name} is a part of mailserv; leave it out of enabled, or name it in disabled, in [plugins]")
+    if not found.distribution:
+        raise refuse(f"{name} is a file: delete {found.source}")
+    also = [each.name for each in installed().values() if each.distribution == found.distribution]
+    for each in also:
+        if is_enabled(each, settings):
+            raise refuse(f"{each} is enabled in {config_path(config)}: take it out of [plugins] enabled first")
+    _pip("uninstall", "--yes", found.distribution)
+    click.echo(f"uninstalled {', '.join(also)} ({found.distribution} {found.version})")
+
+
+def _pip_install(what: str, options: Sequence[str]) -> dict[str, str]:
+    """What was asked for, not what it needs: distribution → version."""
+    with tempfile.TemporaryDirectory(prefix="mailserv-pip-") as folder:
+        report = Path(folder) / "report.json"
+        _pip("install", "--report", str(report), *options, what)
+        told = json.loads(report.read_text(encoding="utf-8"))
+    asked = [each["metadata"] for each in told["install"] if each["requested"]]
+    return {each["name"]: each["version"] for each in asked} or _there_already(what)
+
+
+def _there_already(what: str) -> dict[str, str]:
+    """pip has nothing to do for a name that is installed."""
+    return {name: version for name, version in _versions().items() if name == what}
+
+
+def _undo(brought: dict[str, str], before: dict[str, str]) -> None:
+    """Take away what is new; bring back the version that was there, as far as pip can find it."""
+    for name in brought:
+        if name not in before:
+            _pip("uninstall", "--yes", name)
+        elif before[name] != brought[name]:
+            _pip("install", "--no-deps", f"{name}=={before[name]}")
+
+
+def _pip(*arguments: str) -> None:
+    """Raises click's exception with the last line that pip says."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ran.returncode:
+        lines = [line for line in ran.stderr.splitlines() if line.startswith("ERROR:")] or ran.stderr.splitlines()[-1:]
+        raise refuse(f"pip {arguments[0]} failed: {'; '.join(line.removeprefix('ERROR: ') for line in lines)}")
+
+
+def _versions() -> dict[str, str]:
+    invalidate_caches()
+    return {each.name: each.version for each in distributions()}
+
+
+def _plugins_of(brought: dict[str, str]) -> list[str]:
+    invalidate_caches()
+    return [entry.name for entry in entry_points(group=GROUP) if entry.dist and entry.dist.name in brought]
+
+
+def _load_problem(name: str, config: Path | None) -> str:
+    """By a process of its own: this one may hold older modules of that name."""
+    where = ["--config", str(config)] if config else []
+    ran = subprocess.run(
+        [sys.executable, "-m", "mailserv", "plugin", "check", name, "--load-only", *where],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "; ".join(ran.stderr.strip().splitlines()[-3:]) if ran.returncode else ""

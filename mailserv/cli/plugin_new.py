@@ -1,0 +1,156 @@
+"""`mailserv plugin new`: a package that can be installed as it stands, to be changed into what is wanted."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from pathlib import Path
+
+import click
+
+from mailserv.cli.common import config_option, refuse
+from mailserv.cli.plugin_found import all_found, settings_for
+
+PYPROJECT = """\
+[build-system]
+requires = ["setuptools>=70.1"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "mailserv-NAME"
+version = "0.1.0"
+description = "A mailserv plugin"
+readme = "README.md"
+requires-python = ">=3.11"
+dependencies = ["mailserv"]
+
+[project.entry-points."mailserv.plugins"]
+NAME = "mailserv_NAME:Plugin"
+
+[tool.setuptools]
+packages = ["mailserv_NAME"]
+"""
+
+CODE = '''\
+"""NAME: refuses recipients that the settings name. Change it into what you want; docs/hooks.md has every hook."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from mailserv import hookimpl
+from mailserv.mail.address import Address
+from mailserv.mail.envelope import Envelope
+from mailserv.mail.peer import Peer
+from mailserv.mail.plugin import Services
+from mailserv.mail.verdict import Verdict, reject
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[plugin.NAME]"""
+
+    refused: Annotated[tuple[str, ...], msgspec.Meta(description="addresses that get no mail from strangers")] = ()
+
+
+class Plugin:
+    Settings = Settings
+    inline = True  # it never waits for anything; take this away when a hook asks DNS, a file or the network
+
+    def __init__(self, settings: Settings, services: Services) -> None:
+        self._refused = frozenset(address.lower() for address in settings.refused)
+
+    @hookimpl
+    def smtp_rcpt(self, peer: Peer, envelope: Envelope, forward_path: Address) -> Verdict | None:
+        if peer.login or str(forward_path).lower() not in self._refused:
+            return None
+        return reject("This address takes no mail", reason=f"{forward_path} is in refused")
+'''
+
+TEST = '''\
+"""NAME on the real server. `mail_server` comes with mailserv; nothing has to be imported for it."""
+
+from __future__ import annotations
+
+import smtplib
+from typing import Any
+
+import pytest
+
+MESSAGE = b"Subject: Hi\\r\\n\\r\\nHi.\\r\\n"
+SETTINGS = {"plugin": {"NAME": {"refused": ["alice@example.org"]}}}
+
+
+def test_a_refused_recipient_gets_no_mail(mail_server: Any) -> None:
+    server = mail_server(plugins=["NAME"], config=SETTINGS)
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        server.send("carol@example.net", ["alice@example.org"], MESSAGE)
+
+
+def test_without_settings_mail_arrives(mail_server: Any) -> None:
+    server = mail_server(plugins=["NAME"])
+    server.send("carol@example.net", ["alice@example.org"], MESSAGE)
+    (message,) = server.wait_for_mail("alice@example.org")
+    assert message.endswith(b"Hi.\\r\\n")
+'''
+
+README = """\
+# mailserv-NAME
+
+A plugin for mailserv.
+
+```sh
+mailserv plugin install ./mailserv-NAME
+mailserv plugin check NAME
+```
+
+```toml
+[plugins]
+enabled = ["NAME"]
+
+[plugin.NAME]
+refused = ["nobody@example.org"]
+```
+
+To work on it: `pip install -e . "mailserv[test]"`, then `pytest`.
+"""
+
+FILES = {
+    "pyproject.toml": PYPROJECT,
+    "README.md": README,
+    "mailserv_NAME/__init__.py": CODE,
+    "mailserv_NAME/py.typed": "",
+    "tests/test_NAME.py": TEST,
+}
+
+
+@click.command("new")
+@click.argument("name")
+@config_option
+def new(name: str, config: Path | None) -> None:
+    """Write a plugin NAME into the folder ./mailserv-NAME: a package with settings, a hook, a test and a README.
+
+    It can be installed and its test passes as it stands.
+
+    \b
+    Example:
+      mailserv plugin new hello && mailserv plugin install ./mailserv-hello
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise refuse(f"{name!r} is no name for a plugin: small letters, digits and _, and a letter first")
+    if name in all_found(settings_for(config)):
+        raise refuse(f"there is a plugin {name} already")
+    folder = Path(f"mailserv-{name}")
+    if folder.exists():
+        raise refuse(f"{folder} is there already")
+    for path, text in files(name).items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    click.echo(f"wrote {folder}; next: mailserv plugin install ./{folder}")
+
+
+def files(name: str) -> dict[str, str]:
+    """Path in the package → text."""
+    return {path.replace("NAME", name): text.replace("NAME", name) for path, text in FILES.items()}

@@ -1,0 +1,117 @@
+"""`mailserv plugin test`: a session that is not held, to see what a plugin would say to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mailserv.cli.common import config_option, json_option, print_json, print_table, refuse
+from mailserv.cli.plugin_found import load_alone, settings_for
+from mailserv.cli.plugin_samples import ORDINARY, Sample
+from mailserv.errors import AddressSyntaxError, PluginError
+from mailserv.hooks.rooms import Rooms
+from mailserv.hooks.runner import Runner
+from mailserv.hooks.specs import KINDS, Kind
+from mailserv.mail.address import Address, parse_mailbox
+from mailserv.mail.message import BytesContent
+from mailserv.mail.verdict import Observed, Verdict
+from mailserv.resolver import Resolver
+from mailserv.settings import Settings
+
+SESSION = ("smtp_connect", "smtp_helo", "smtp_mail", "smtp_rcpt", "smtp_data", "message_check")
+
+
+@click.command("test")
+@click.argument("name")
+@click.option("--ip", default=ORDINARY.peer.ip, show_default=True, help="The client's address.")
+@click.option("--helo", default=ORDINARY.peer.helo, show_default=True, help="What it says in EHLO.")
+@click.option("--login", default="", help="The account that it has logged in as. Default: none.")
+@click.option("--mail", default=str(ORDINARY.reverse_path), show_default=True, help='Reverse-path; "" is the null one.')
+@click.option("--rcpt", default=str(ORDINARY.forward_path), show_default=True, help="Forward-path.")
+@click.option(
+    "--message", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="A file with the message."
+)
+@json_option
+@config_option
+def test(
+    name: str,
+    ip: str,
+    helo: str,
+    login: str,
+    mail: str,
+    rcpt: str,
+    message: Path | None,
+    as_json: bool,
+    config: Path | None,
+) -> None:
+    """Show what the plugin NAME would say to a session, hook by hook, and how long it takes.
+
+    No server is needed and nothing is sent or kept. The plugin runs with its settings from the file, whether it is
+    enabled or not, with DNS, and with an empty table. A session would end at the first refusal; here every hook is asked.
+
+    \b
+    Example:
+      mailserv plugin test dnsbl --ip 127.0.0.2 --rcpt bob@example.org --message spam.eml
+    """
+    settings = settings_for(config)
+    content = ORDINARY.content if message is None else BytesContent(_crlf(message.read_bytes()))
+    peer = replace(ORDINARY.peer, ip=ip, helo=helo, login=login, service="submission" if login else "smtp")
+    sample = Sample("", peer, _path(mail, may_be_null=True), _path(rcpt, may_be_null=False), content)
+    plugins = load_alone(name, settings, rooms=Rooms(dns=_resolver(settings)))
+    rows = list(_ask(plugins.runner, sample))
+    plugins.runner.close()
+    if as_json:
+        print_json([{"hook": hook, "answer": answer, "reason": why, "ms": ms} for hook, answer, why, ms in rows])
+    elif rows:
+        print_table(
+            ("HOOK", "MS", "ANSWER", "REASON"), [(hook, f"{ms:.2f}", answer, why) for hook, answer, why, ms in rows]
+        )
+    else:
+        click.echo(f"{name} has no hook that a session asks")
+
+
+def _ask(runner: Runner, sample: Sample) -> Iterator[tuple[str, str, str, float]]:
+    """Hook, answer, reason, milliseconds: in a session's order, then hooks that are asked for other things."""
+    for hook in (*SESSION, *(hook for hook, kind in KINDS.items() if hook not in SESSION and kind is Kind.PROVIDE)):
+        if runner.has(hook):
+            started = time.perf_counter()
+            answer, reason = _answer(runner, hook, sample)
+            yield hook, answer, reason, round((time.perf_counter() - started) * 1000, 3)
+
+
+def _answer(runner: Runner, hook: str, sample: Sample) -> tuple[str, str]:
+    arguments = sample.arguments(hook)
+    if KINDS[hook] is Kind.PROVIDE:
+        try:
+            found: Any = runner.provide(hook, **arguments)
+        except PluginError as error:
+            return "a temporary failure", error.reason
+        return ("no opinion" if found is None else str(found)), ""
+    observed: list[Observed] = []
+    verdict: Verdict | None = runner.decide(hook, observed, **arguments)
+    if observed:
+        return f"{observed[0].verdict.reply} (observed only)", observed[0].verdict.reason
+    return ("no opinion", "") if verdict is None else (str(verdict.reply), verdict.reason)
+
+
+def _path(text: str, *, may_be_null: bool) -> Address:
+    if not text and may_be_null:
+        return Address("", "")
+    try:
+        return parse_mailbox(text)
+    except AddressSyntaxError as error:
+        raise refuse(f"{text!r} is no address: {error}") from error
+
+
+def _resolver(settings: Settings) -> Resolver:
+    return Resolver(settings.dns.nameservers, timeout=settings.dns.timeout)
+
+
+def _crlf(text: bytes) -> bytes:
+    """A file from a Unix machine, as it would come over the wire."""
+    return text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")

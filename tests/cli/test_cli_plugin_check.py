@@ -1,0 +1,165 @@
+"""`mailserv plugin check`: a rule that is broken is named, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+FOLDER = Path(__file__).parent.parent.parent / "plugins"
+SHIPPED = sorted(path.parent.name.removeprefix("mailserv_") for path in FOLDER.glob("mailserv_*/__init__.py"))
+HEAD = """import os
+import threading
+import time
+from typing import Any
+
+import msgspec
+
+from mailserv import hookimpl
+from mailserv.mail.message import header_section
+from mailserv.mail.verdict import reject
+
+never = threading.Event()
+
+
+class Settings(msgspec.Struct, forbid_unknown_fields=True):
+    text: str = "x"
+
+
+class Plugin:
+    Settings = Settings
+
+    def __init__(self, settings, services):
+        self.services = services
+        self.calls = 0
+
+    @hookimpl
+    def smtp_connect(self, peer):
+        return None
+"""
+BROKEN = {
+    "8-bit header": """
+    @hookimpl
+    def message_check(self, content):
+        header_section(content).decode("utf-8")
+""",
+    "header of 2 MB": """
+    @hookimpl
+    def message_check(self, content):
+        assert content.size < 1_000_000
+""",
+    "the null reverse-path": """
+    @hookimpl
+    def smtp_mail(self, envelope):
+        assert envelope.reverse_path.domain
+""",
+    "50 threads": """
+    @hookimpl
+    def smtp_rcpt(self):
+        calls = self.calls = self.calls + 1
+        never.wait(0.01)
+        assert calls == self.calls
+""",
+    "no thread is left": """
+    @hookimpl
+    def startup(self):
+        threading.Thread(target=never.wait, args=(30,), daemon=True, name="left behind").start()
+""",
+    "loaded again": """
+    @hookimpl
+    def shutdown(self):
+        os.environ["PROBE"] = "used"
+
+    def __init__(self, settings, services):
+        assert os.environ["PROBE"] == "new"
+""",
+    "inline": """
+    inline = True
+
+    @hookimpl
+    def smtp_helo(self):
+        never.wait(0.1)
+""",
+}
+
+
+def check(mailserv: Command, source: str, *arguments: str) -> tuple[int, dict[str, str]]:
+    """Exit code; the rules that are broken, with what was seen."""
+    folder = mailserv.folder / "plugins"
+    folder.mkdir(exist_ok=True)
+    (folder / "probe.py").write_text(source)
+    mailserv.config.write_text(mailserv.config.read_text() + '[plugins]\npath = "plugins"\n')
+    ran = mailserv("plugin", "check", "probe", "--json", *arguments)
+    return ran.code, {each["rule"]: each["detail"] for each in json.loads(ran.out) if not each["kept"]}
+
+
+def test_a_plugin_that_keeps_the_rules_passes(mailserv: Command) -> None:
+    assert check(mailserv, HEAD) == (0, {})
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_a_broken_rule_is_named_and_no_other(mailserv: Command, rule: str) -> None:
+    mailserv.monkeypatch.setenv("PROBE", "new")
+    code, broken = check(mailserv, HEAD + BROKEN[rule])
+    assert code == 1
+    assert [rule in each for each in broken] == [True], broken
+
+
+def test_a_raise_is_told_with_its_place(mailserv: Command) -> None:
+    _, broken = check(mailserv, HEAD + BROKEN["header of 2 MB"])
+    assert broken == {"it answers to header of 2 MB": "message_check raised AssertionError:  (probe.py:32)"}
+
+
+def test_a_hang_ends_with_its_budget(mailserv: Command) -> None:
+    source = HEAD + "\n    @hookimpl\n    def smtp_helo(self):\n        never.wait(5)\n"
+    mailserv.config.write_text(mailserv.config.read_text() + '[plugins.policy.probe]\nbudget = "1s"\n')
+    folder = mailserv.folder / "plugins"
+    folder.mkdir()
+    (folder / "probe.py").write_text(source.replace("wait(5)", "wait(1.2)"))
+    mailserv.config.write_text(
+        mailserv.config.read_text().replace(
+            "[plugins.policy.probe]", '[plugins]\npath = "plugins"\n[plugins.policy.probe]'
+        )
+    )
+    ran = mailserv("plugin", "check", "probe")
+    assert ran.code == 1
+    assert "smtp_helo took longer than its budget of 1 s" in ran.out
+
+
+def test_settings_without_a_type_are_found(mailserv: Command) -> None:
+    code, broken = check(mailserv, HEAD.replace("text: str", "text: Any"))
+    assert (code, broken) == (1, {"wrong settings are refused": "accepted: text"})
+
+
+def test_what_a_session_gets_when_a_hook_fails_is_shown(mailserv: Command) -> None:
+    folder = mailserv.folder / "plugins"
+    folder.mkdir()
+    (folder / "probe.py").write_text(HEAD)
+    mailserv.config.write_text(mailserv.config.read_text() + '[plugins]\npath = "plugins"\n')
+    out = mailserv("plugin", "check", "probe").out
+    for how in ("raise", "hang"):
+        (line,) = [line for line in out.splitlines() if f"smtp_connect may {how}" in line]
+        assert "the session goes on: 451 " in line
+
+
+def test_load_only_loads(mailserv: Command) -> None:
+    assert mailserv("plugin", "check", "vrfy", "--load-only").out == "vrfy can be loaded\n"
+
+
+def test_a_plugin_that_waits_for_its_settings_is_not_broken(mailserv: Command) -> None:
+    folder = mailserv.folder / "plugins"
+    folder.mkdir()
+    (folder / "probe.py").write_text(HEAD.replace('text: str = "x"', "text: str"))
+    mailserv.config.write_text(mailserv.config.read_text() + '[plugins]\npath = "plugins"\n')
+    assert mailserv("plugin", "check", "probe", "--load-only").code == 0
+    ran = mailserv("plugin", "check", "probe")
+    assert (ran.code, ran.err) == (1, "plugin.probe.text: is missing\n")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_plugin_keeps_the_rules_or_waits_for_its_settings(mailserv: Command, name: str) -> None:
+    ran = mailserv("plugin", "check", name)
+    missing = [line for line in ran.err.splitlines() if line.endswith("is missing")]
+    assert ran.code == 0 or missing, ran.out + ran.err

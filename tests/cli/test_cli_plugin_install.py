@@ -1,0 +1,119 @@
+"""`mailserv plugin install` and `uninstall`, in an environment of their own that sees the packages of this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mailserv.cli.plugin_new import files
+
+ROOT = Path(__file__).parent.parent.parent
+OFFLINE = ("--no-deps", "--no-build-isolation", "--no-index")
+CONFIG = 'hostname = "mail.example.org"\nlisten = [{ service = "smtp", address = "127.0.0.1:0" }]\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A Python where plugins may be installed and nothing of ours is harmed."""
+
+    folder: Path
+
+    def mailserv(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        python = str(self.folder / "venv" / "bin" / "python")
+        return subprocess.run(
+            [python, "-m", "mailserv", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+            env={**os.environ, "MAILSERV_CONFIG": str(self.folder / "mailserv.toml"), "PYTHONPATH": ""},
+        )
+
+    def package(self, name: str, change: Callable[[str], str] = str) -> Path:
+        """What `mailserv plugin new` writes, with a change to its code."""
+        folder = self.folder / f"mailserv-{name}"
+        for path, text in files(name).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(change(text) if path.endswith("__init__.py") else text)
+        return folder
+
+    def enable(self, *names: str) -> None:
+        listed = ", ".join(f'"{name}"' for name in names)
+        (self.folder / "mailserv.toml").write_text(f"{CONFIG}[plugins]\nenabled = [{listed}]\n")
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    ours = [str(ROOT), str(ROOT / "plugins")]  # before an installation of this checkout
+    (packages / "ours.pth").write_text(
+        "".join(f"{path}\n" for path in ours) + f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})\n"
+    )
+    made = Environment(tmp_path)
+    made.enable()
+    return made
+
+
+def test_install_use_and_uninstall(environment: Environment) -> None:
+    folder = environment.package("fresh")
+    ran = environment.mailserv("plugin", "install", str(folder), *OFFLINE)
+    assert ran.stderr == ""
+    assert ran.stdout == 'installed fresh 0.1.0; it runs when enabled in [plugins] has "fresh"\n'
+    listed = environment.mailserv("plugin", "list").stdout
+    (line,) = [line for line in listed.splitlines() if line.startswith("fresh ")]
+    assert line.split()[1:3] == ["0.1.0", "no"]
+    environment.enable("fresh")
+    assert environment.mailserv("check").returncode == 0
+    refused = environment.mailserv("plugin", "uninstall", "fresh")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Error: fresh is enabled in ")
+    environment.enable()
+    assert environment.mailserv("plugin", "uninstall", "fresh").stdout == "uninstalled fresh (mailserv-fresh 0.1.0)\n"
+    assert environment.mailserv("check").returncode == 0
+    assert "fresh" not in environment.mailserv("plugin", "list").stdout
+
+
+def test_one_that_does_not_load_is_taken_away_again(environment: Environment) -> None:
+    folder = environment.package("broken", lambda text: text.replace("def smtp_rcpt", "def smtp_rcpttt"))
+    ran = environment.mailserv("plugin", "install", str(folder), *OFFLINE)
+    assert ran.returncode == 1
+    assert "smtp_rcpttt" in ran.stderr
+    assert ran.stderr.endswith("; the installation was undone\n")
+    assert "broken" not in environment.mailserv("plugin", "list").stdout
+
+
+def test_what_brings_no_plugin_is_taken_away_again(environment: Environment) -> None:
+    folder = environment.package("other")
+    facts = folder / "pyproject.toml"
+    facts.write_text(facts.read_text().replace("mailserv.plugins", "somebody.else"))
+    ran = environment.mailserv("plugin", "install", str(folder), *OFFLINE)
+    assert ran.returncode == 1
+    assert "brings no plugin" in ran.stderr
+
+
+def test_what_pip_cannot_find_is_one_line(environment: Environment) -> None:
+    ran = environment.mailserv("plugin", "install", "mailserv-nowhere-to-be-found", *OFFLINE)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("Error: pip install failed: ")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_a_shipped_plugin_cannot_be_uninstalled(environment: Environment) -> None:
+    ran = environment.mailserv("plugin", "uninstall", "vrfy")
+    assert (ran.returncode, ran.stderr.startswith("Error: vrfy is a part of mailserv; ")) == (1, True)
+
+
+def test_the_environment_runs_this_checkout(environment: Environment) -> None:
+    python = environment.folder / "venv" / "bin" / "python"
+    ran = subprocess.run([python, "-c", "import mailserv; print(mailserv.__file__)"], capture_output=True, check=True)
+    assert ran.stdout.decode().strip() == str(ROOT / "mailserv" / "__init__.py")
+    assert sys.version_info >= (3, 11)
