@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -84,3 +85,9 @@ def say(answer: Any) -> Callable[[], Any]:
         return answer
 
     return speak
+
+
+def run_to(ready: Callable[[], bool]) -> bool:
+    """Whether it comes true soon: for what another thread does right after the last thing that can be waited for."""
+    never = threading.Event()
+    return any(ready() or never.wait(0.01) for _ in range(1000))

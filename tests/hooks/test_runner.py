@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hook_kit import PEER, arguments, plugin, run_plugins, say
+from hook_kit import PEER, arguments, plugin, run_plugins, run_to, say
 from prometheus_client import REGISTRY
 
 from mailserv import hookimpl, logging
@@ -169,12 +169,6 @@ def test_what_an_abandoned_call_says_later_counts_for_nothing_but_its_thread_is_
     assert ended.wait(5)
     assert run_to(lambda: made.implementations[0].abandoned == 0)
     assert made.implementations[0].breaker.failures == 1
-
-
-def run_to(ready: Callable[[], bool]) -> bool:
-    """Whether it comes true soon: for what another thread does right after the last thing that can be waited for."""
-    never = threading.Event()
-    return any(ready() or never.wait(0.01) for _ in range(500))
 
 
 def test_a_slow_one_within_its_budget_is_no_failure_even_behind_others() -> None:
