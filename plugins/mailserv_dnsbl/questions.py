@@ -1,0 +1,74 @@
+"""Asks all lists at once and waits for none of them too long: another one's list must not stop our mail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from ipaddress import IPv4Address, ip_network
+
+from mailserv.mail.ip import is_within, parse_ip
+from mailserv.mail.plugin import ResolverError, Services
+
+LISTED = ip_network("127.0.0.0/8")  # RFC 5782 §2.1; anything else is somebody's parking page
+NO_ANSWER = ip_network("127.255.255.0/24")  # by custom: "you may not ask", "you ask by the wrong name"
+WORKERS = 32  # questions at once; when a dead name server holds them all, others wait their time and are given up
+_SUFFIXES = (".in-addr.arpa", ".ip6.arpa")
+
+
+class Questions:
+    """Any thread. `time_limit` and `pause`: seconds."""
+
+    def __init__(self, services: Services, time_limit: float, pause: float) -> None:
+        self._dns = services.dns
+        self._monotonic = services.monotonic
+        self._log = services.log
+        self._time_limit = time_limit
+        self._pause = pause
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="dnsbl")
+        self._paused: dict[str, float] = {}  # zone → until when; an entry is replaced whole
+
+    def ask(self, ip: str, zones: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What each list answered in 127/8: () for a client that is not on it. A list in trouble is not among them."""
+        now = self._monotonic()
+        asked = {
+            zone: self._pool.submit(self._dns.addresses, _name(ip, zone)) for zone in zones if self._is_up(zone, now)
+        }
+        _, late = wait(asked.values(), self._time_limit)
+        found: dict[str, tuple[str, ...]] = {}
+        for zone, question in asked.items():
+            if question in late:
+                question.cancel()
+                self._give_up(zone, f"no answer within {self._time_limit:g} s")
+                continue
+            answers = self._answers(zone, question)
+            if answers is not None:
+                found[zone] = answers
+        return found
+
+    def _answers(self, zone: str, question: Future[tuple[str, ...]]) -> tuple[str, ...] | None:
+        try:
+            answers = tuple(text for text in question.result() if is_within(text, (LISTED,)))
+        except ResolverError as error:
+            self._give_up(zone, str(error))
+            return None
+        refusals = [text for text in answers if is_within(text, (NO_ANSWER,))]
+        if refusals:
+            self._give_up(zone, f"it refuses to answer: {refusals[0]}")
+            return None
+        return answers
+
+    def _is_up(self, zone: str, now: float) -> bool:
+        return self._paused.get(zone, now) <= now
+
+    def _give_up(self, zone: str, error: str) -> None:
+        now = self._monotonic()
+        if self._is_up(zone, now):
+            self._paused[zone] = now + self._pause
+            self._log.warning("dnsbl_unavailable", zone=zone, error=error)
+
+
+def _name(ip: str, zone: str) -> str:
+    """RFC 5782 §2.1, §2.4: octets of IPv4, nibbles of IPv6, backwards, before the list's domain."""
+    address = parse_ip(ip)
+    suffix = _SUFFIXES[0] if isinstance(address, IPv4Address) else _SUFFIXES[1]
+    return f"{address.reverse_pointer.removesuffix(suffix)}.{zone.strip('.')}"
