@@ -154,12 +154,22 @@ def _action(kind: Kind, outcome: Outcome) -> str:
 def _original_recipient(row: QueuedRow) -> list[str]:
     """RFC 3464 §2.3.1: what ORCPT says (RFC 3461 §4.2), else the forward-path before our aliases where it is another."""
     kind, _, name = row.parameters.get("ORCPT", "").partition(";")
-    name = _decoded(name) if name.isascii() else _in_seven_bits(name)
-    if kind.isascii() and kind.replace("-", "").isalnum() and name:
-        return [f"Original-Recipient: {kind}; {name}"]
+    text = _original_text(name)
+    if kind.isascii() and kind.replace("-", "").isalnum() and text:
+        if text.isascii():
+            return [f"Original-Recipient: {kind}; {printable(text, 400)}"]
+        return [f"Original-Recipient: utf-8; {_in_seven_bits(text)}"]
     if row.original != row.forward_path and row.original.domain:
         return [f"Original-Recipient: {_typed(row.original)}"]
     return []
+
+
+def _original_text(name: str) -> str:
+    """xtext, or plain UTF-8 (RFC 6533 §3); "" for what is neither."""
+    try:
+        return decode_xtext(name) if name.isascii() else name
+    except ValueError:
+        return ""
 
 
 def _typed(address: Address) -> str:

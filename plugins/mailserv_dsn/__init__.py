@@ -31,7 +31,7 @@ def check_ret(view: SessionView, value: str | None) -> Reply | None:
 
 def check_envid(view: SessionView, value: str | None) -> Reply | None:
     """xtext of printable ASCII (RFC 3461 §4.4): it will stand in a header field."""
-    return None if value and len(value) <= MAX_ENVID and _is_printable_xtext(value) else reply.SYNTAX
+    return None if value and len(value) <= MAX_ENVID and _is_printable_xtext(value, ascii_only=True) else reply.SYNTAX
 
 
 def check_notify(view: SessionView, value: str | None) -> Reply | None:
@@ -49,15 +49,16 @@ def check_orcpt(view: SessionView, value: str | None) -> Reply | None:
         return reply.SYNTAX
     if not name.isascii():
         return None if kind.lower() == "utf-8" and view.is_smtputf8 and name.isprintable() else reply.SYNTAX
-    return None if _is_printable_xtext(name) else reply.SYNTAX
+    return None if _is_printable_xtext(name, ascii_only=False) else reply.SYNTAX
 
 
-def _is_printable_xtext(value: str) -> bool:
+def _is_printable_xtext(value: str, *, ascii_only: bool) -> bool:
+    """Not only ASCII: postfix writes the UTF-8 of an address as xtext, and calls it rfc822."""
     try:
         text = decode_xtext(value)
     except ValueError:
         return False
-    return text.isascii() and text.isprintable()
+    return text.isprintable() and (text.isascii() or not ascii_only)
 
 
 class Plugin:

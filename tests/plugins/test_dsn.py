@@ -153,6 +153,14 @@ def test_a_failure_is_told_with_all_that_the_sender_asked_for(server: MailServer
     assert b"Are you hungry?" in raw
 
 
+@pytest.mark.parametrize("orcpt", [r"utf-8;\x{FC}ber@x.example", "rfc822;+C3+BCber@x.example", "RFC822;ber@x.example"])
+def test_an_original_recipient_in_utf8_is_told_in_seven_bits(server: MailServer, orcpt: str) -> None:
+    submit(server, f"<bob@example.org> NOTIFY=SUCCESS ORCPT={orcpt}")
+    [_, bob] = the_report(server)
+    told = {"RFC822;ber@x.example": "RFC822; ber@x.example"}.get(orcpt, r"utf-8; \x{FC}ber@x.example")
+    assert bob["Original-Recipient"] == told
+
+
 def test_a_failure_is_not_told_to_who_said_never(server: MailServer, mx: ScriptedMX) -> None:
     mx.answer("RCPT TO:<carol@", "550 5.1.1 No such user")
     submit(server, "<carol@far.example> NOTIFY=NEVER")
