@@ -20,11 +20,10 @@ from mailserv.hooks.host import GROUP
 
 
 @click.command("install", context_settings={"ignore_unknown_options": True})
-@click.argument("what")
-@click.argument("pip_options", nargs=-1, type=click.UNPROCESSED)
+@click.argument("what", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[PIP OPTIONS]... WHAT")
 @config_option
-def install(what: str, pip_options: tuple[str, ...], config: Path | None) -> None:
-    """Install a plugin with pip: WHAT is a folder, a wheel or a name. Other options are pip's.
+def install(what: tuple[str, ...], config: Path | None) -> None:
+    """Install a plugin with pip: WHAT is a folder, a wheel or a name. Options that are not ours are pip's.
 
     Afterwards the plugin is loaded by a process of its own, with its settings from the file if they are there. If it
     cannot be loaded, the installation is undone. It runs when `[plugins] enabled` names it.
@@ -32,13 +31,13 @@ def install(what: str, pip_options: tuple[str, ...], config: Path | None) -> Non
     \b
     Examples:
       mailserv plugin install mailserv-hello
-      mailserv plugin install ./mailserv-hello --no-deps
+      mailserv plugin install --editable ./mailserv-hello
     """
     settings_for(config)  # a settings file that is wrong is told of before anything changes
     before = _versions()
-    brought = _pip_install(what, pip_options)
+    brought = _pip_install(what)
     names = _plugins_of(brought)
-    problem = "" if names else f"{what} brings no plugin: it has no entry point in the group {GROUP}"
+    problem = "" if names else f"{what[-1]} brings no plugin: it has no entry point in the group {GROUP}"
     problem = problem or "; ".join(filter(None, (_load_problem(name, config) for name in names)))
     if problem:
         _undo(brought, before)
@@ -72,14 +71,14 @@ def uninstall(name: str, config: Path | None) -> None:
     click.echo(f"uninstalled {', '.join(also)} ({found.distribution} {found.version})")
 
 
-def _pip_install(what: str, options: Sequence[str]) -> dict[str, str]:
+def _pip_install(what: Sequence[str]) -> dict[str, str]:
     """What was asked for, not what it needs: distribution → version."""
     with tempfile.TemporaryDirectory(prefix="mailserv-pip-") as folder:
         report = Path(folder) / "report.json"
-        _pip("install", "--report", str(report), *options, what)
+        _pip("install", "--report", str(report), *what)
         told = json.loads(report.read_text(encoding="utf-8"))
     asked = [each["metadata"] for each in told["install"] if each["requested"]]
-    return {each["name"]: each["version"] for each in asked} or _there_already(what)
+    return {each["name"]: each["version"] for each in asked} or _there_already(what[-1])
 
 
 def _there_already(what: str) -> dict[str, str]:

@@ -29,6 +29,10 @@ NAME = "mailserv_NAME:Plugin"
 
 [tool.setuptools]
 packages = ["mailserv_NAME"]
+package-data = { mailserv_NAME = ["py.typed"] }
+
+[tool.pytest.ini_options]
+pythonpath = ["."]
 """
 
 CODE = '''\
@@ -69,7 +73,7 @@ class Plugin:
 '''
 
 TEST = '''\
-"""NAME on the real server. `mail_server` comes with mailserv; nothing has to be imported for it."""
+"""NAME on the real server. The fixture `mail_server` comes with mailserv."""
 
 from __future__ import annotations
 
@@ -77,19 +81,19 @@ import smtplib
 from typing import Any
 
 import pytest
+from mailserv_NAME import Plugin
 
 MESSAGE = b"Subject: Hi\\r\\n\\r\\nHi.\\r\\n"
-SETTINGS = {"plugin": {"NAME": {"refused": ["alice@example.org"]}}}
 
 
 def test_a_refused_recipient_gets_no_mail(mail_server: Any) -> None:
-    server = mail_server(plugins=["NAME"], config=SETTINGS)
-    with pytest.raises(smtplib.SMTPRecipientsRefused):
+    server = mail_server(plugins=[Plugin], config={"plugin": {"NAME": {"refused": ["alice@example.org"]}}})
+    with pytest.raises(smtplib.SMTPRecipientsRefused, match="This address takes no mail"):
         server.send("carol@example.net", ["alice@example.org"], MESSAGE)
 
 
 def test_without_settings_mail_arrives(mail_server: Any) -> None:
-    server = mail_server(plugins=["NAME"])
+    server = mail_server(plugins=[Plugin])
     server.send("carol@example.net", ["alice@example.org"], MESSAGE)
     (message,) = server.wait_for_mail("alice@example.org")
     assert message.endswith(b"Hi.\\r\\n")
@@ -113,7 +117,7 @@ enabled = ["NAME"]
 refused = ["nobody@example.org"]
 ```
 
-To work on it: `pip install -e . "mailserv[test]"`, then `pytest`.
+Its tests need `pip install "mailserv[test]"`; then `pytest` in this folder runs them.
 """
 
 FILES = {

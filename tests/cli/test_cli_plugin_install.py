@@ -65,7 +65,7 @@ def environment(tmp_path: Path) -> Environment:
 
 def test_install_use_and_uninstall(environment: Environment) -> None:
     folder = environment.package("fresh")
-    ran = environment.mailserv("plugin", "install", str(folder), *OFFLINE)
+    ran = environment.mailserv("plugin", "install", *OFFLINE, str(folder))
     assert ran.stderr == ""
     assert ran.stdout == 'installed fresh 0.1.0; it runs when enabled in [plugins] has "fresh"\n'
     listed = environment.mailserv("plugin", "list").stdout
@@ -84,7 +84,7 @@ def test_install_use_and_uninstall(environment: Environment) -> None:
 
 def test_one_that_does_not_load_is_taken_away_again(environment: Environment) -> None:
     folder = environment.package("broken", lambda text: text.replace("def smtp_rcpt", "def smtp_rcpttt"))
-    ran = environment.mailserv("plugin", "install", str(folder), *OFFLINE)
+    ran = environment.mailserv("plugin", "install", *OFFLINE, str(folder))
     assert ran.returncode == 1
     assert "smtp_rcpttt" in ran.stderr
     assert ran.stderr.endswith("; the installation was undone\n")
@@ -95,13 +95,13 @@ def test_what_brings_no_plugin_is_taken_away_again(environment: Environment) -> 
     folder = environment.package("other")
     facts = folder / "pyproject.toml"
     facts.write_text(facts.read_text().replace("mailserv.plugins", "somebody.else"))
-    ran = environment.mailserv("plugin", "install", str(folder), *OFFLINE)
+    ran = environment.mailserv("plugin", "install", *OFFLINE, str(folder))
     assert ran.returncode == 1
     assert "brings no plugin" in ran.stderr
 
 
 def test_what_pip_cannot_find_is_one_line(environment: Environment) -> None:
-    ran = environment.mailserv("plugin", "install", "mailserv-nowhere-to-be-found", *OFFLINE)
+    ran = environment.mailserv("plugin", "install", *OFFLINE, "mailserv-nowhere-to-be-found")
     assert ran.returncode == 1
     assert ran.stderr.startswith("Error: pip install failed: ")
     assert ran.stderr.count("\n") == 1
