@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -48,9 +49,12 @@ class Plugin:
     def __init__(self, settings: AccessSettings, services: Services) -> None:
         self._rules = settings.rules
         self._log = services.log
-        for number, rule in enumerate(settings.rules, 1):
+
+    @hookimpl
+    def check_config(self) -> Iterable[str]:
+        for number, rule in enumerate(self._rules, 1):
             if not rule.reply or not rule.reply.isprintable():
-                raise ValueError(f"rules[{number}].reply: one line of printable characters")
+                yield f"rules.reply: rule {number}: has to be one line of printable characters"
 
     @hookimpl
     def smtp_connect(self, peer: Peer) -> Verdict | None:

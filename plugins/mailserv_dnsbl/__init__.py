@@ -49,13 +49,16 @@ class Plugin:
     Settings = DnsblSettings
 
     def __init__(self, settings: DnsblSettings, services: Services) -> None:
-        for zone in (*settings.zones, *settings.allow_zones):
-            if not zone.zone.strip(".") or not zone.zone.isascii() or not zone.zone.isprintable() or " " in zone.zone:
-                raise ValueError(f"zone {zone.zone!r}: a domain like zen.spamhaus.org")
         self._settings = settings
         self._log = services.log
         self._questions = Questions(services, settings.time_limit, settings.pause)
         self._zones = tuple(dict.fromkeys(zone.zone for zone in (*settings.allow_zones, *settings.zones)))
+
+    @hookimpl
+    def check_config(self) -> Iterable[str]:
+        for name in self._zones:
+            if not name.strip(".") or not name.isascii() or not name.isprintable() or " " in name:
+                yield f"zones: {name!r} is no domain like zen.spamhaus.org"
 
     @hookimpl
     def smtp_rcpt(self, peer: Peer, envelope: Envelope, forward_path: Address) -> Verdict | None:
@@ -73,6 +76,10 @@ class Plugin:
         log = self._log.bind(session=peer.session_id, ip=peer.ip)
         log.info("dnsbl_listed", zones=names, score=score, refused=refused)
         return self._refuse(peer, names, score) if refused else None
+
+    @hookimpl
+    def shutdown(self) -> None:
+        self._questions.close()
 
     def _refuse(self, peer: Peer, names: str, score: int) -> Verdict:
         make = reject if self._settings.action == "reject" else tempfail

@@ -45,6 +45,10 @@ class Questions:
                 found[zone] = answers
         return found
 
+    def close(self) -> None:
+        """Ask no more. Threads end with the questions that they have asked."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def _answers(self, zone: str, question: Future[tuple[str, ...]]) -> tuple[str, ...] | None:
         try:
             answers = tuple(text for text in question.result() if is_within(text, (LISTED,)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -44,14 +45,17 @@ class Plugin:
     Settings = GreylistSettings
 
     def __init__(self, settings: GreylistSettings, services: Services) -> None:
-        if settings.window <= settings.delay:
-            raise ValueError("window: has to be longer than delay, or nobody can come back in time")
-        if settings.lifetime <= REFRESH:
-            raise ValueError("lifetime: has to be longer than a day")
         self._settings = settings
         self._table = services.table
         self._now = services.now
         self._log = services.log
+
+    @hookimpl
+    def check_config(self) -> Iterable[str]:
+        if self._settings.window <= self._settings.delay:
+            yield "window: has to be longer than delay, or nobody can come back in time"
+        if self._settings.lifetime <= REFRESH:
+            yield "lifetime: has to be longer than a day"
 
     @hookimpl
     def smtp_rcpt(self, peer: Peer, envelope: Envelope, forward_path: Address) -> Verdict | None:

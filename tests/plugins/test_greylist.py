@@ -171,7 +171,7 @@ def test_a_clock_that_was_put_back_makes_nobody_wait_longer_than_the_delay() -> 
 
 @pytest.mark.parametrize("settings", [{"delay": "2h", "window": "1h"}, {"lifetime": "1h"}])
 def test_settings_that_make_no_sense_are_refused_at_start(settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"greylist: cannot be loaded: ValueError: (window|lifetime)"):
+    with pytest.raises(ConfigError, match=r"^plugin\.greylist\.(window|lifetime): "):
         make_plugins("greylist", settings)
 
 
