@@ -155,6 +155,9 @@ class Transaction:
         if verdict is not None:
             self._sink.discard()
             return self._refused(verdict.reply)
+        content = self._rewritten(content)
+        if isinstance(content, Reply):
+            return self._refused(content)
         acceptance = self._acceptance(content)
         if self._loops(acceptance):
             self._sink.discard()
@@ -164,6 +167,7 @@ class Transaction:
             self._context.store.accept(acceptance, notices)
         except StoreError as error:
             _log.error("store_failed", queue_id=self._queue_id, error=str(error))
+            self._sink.discard()
             return self._refused(failure_reply(error))
         self._accepted(acceptance)
         return Reply(250, "2.0.0", f"queued as {self._queue_id}")
@@ -184,6 +188,21 @@ class Transaction:
         if not self._is_binary:
             return reply.BARE_NEWLINE
         return reply.BINARY_REFUSED if any(resolution.mailboxes for _, resolution in self._resolutions) else None
+
+    def _rewritten(self, content: Content) -> Content | Reply:
+        """What plugins make of it, which is in memory: the spooled original goes."""
+        assert self._sink is not None
+        if self._is_binary:
+            return content
+        try:
+            changed = self._asked.rewritten(self._peer, self.envelope, content)
+        except PluginError as error:
+            _log.warning("plugin_missed", session=self._peer.session_id, error=str(error))
+            self._sink.discard()
+            return reply.LOCAL_ERROR
+        if changed is not content:
+            self._sink.discard()
+        return changed
 
     def _complete(self, header_section: bytes) -> bytes:
         hostname = self._context.settings.hostname

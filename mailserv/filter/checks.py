@@ -63,6 +63,11 @@ class SessionChecks:
     def message(self, peer: Peer, envelope: Envelope, content: Content) -> Verdict | None:
         return self._decide("message_check", peer=peer, envelope=envelope, content=content)
 
+    def rewritten(self, peer: Peer, envelope: Envelope, content: Content) -> Content:
+        """`content` itself when nobody changed it. Raises PluginError when the operator wants no message without it."""
+        changed: Content = self._runner.transform("message_rewrite", peer=peer, envelope=envelope, content=content)
+        return changed
+
     def why(self) -> str:
         """The reason of the last refusal, with the plugin's name before it; "" when it has been told, or was our own."""
         why, self._why = self._why, ""

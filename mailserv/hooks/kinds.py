@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import pluggy
 
 from mailserv.mail.address import Address
+from mailserv.mail.message import BytesContent
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import MAILBOX, Route
@@ -31,6 +32,9 @@ class Kind(Enum):
 
 OnError = Literal["tempfail", "skip"]
 BUDGET = 10.0  # seconds for one call: a client waits for 5 minutes (RFC 5321 §4.5.3.2), a dozen plugins still fit
+LONG_BUDGET = (
+    60.0  # seconds for a call that works on a whole message: a client waits 10 minutes for the final dot's reply
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,19 @@ def is_route(answer: object) -> bool:
 def is_delay(answer: object) -> bool:
     """Seconds that can be waited."""
     return isinstance(answer, int | float) and not isinstance(answer, bool) and 0 <= answer < float("inf")
+
+
+def is_content(answer: object) -> bool:
+    """Content in memory, whose lines all end in CRLF (invariant 5)."""
+    if not isinstance(answer, BytesContent) or not isinstance(answer.data, bytes) or not answer.data.endswith(b"\r\n"):
+        return False
+    without = answer.data.replace(b"\r\n", b"")
+    return b"\r" not in without and b"\n" not in without
+
+
+def is_address(answer: object) -> bool:
+    """An address, the null one too."""
+    return isinstance(answer, Address)
 
 
 def is_text(answer: object) -> bool:

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Sequence
 
 from mailserv.hooks.kinds import (
     KINDS,
+    LONG_BUDGET,
     SPECS,
     Kind,
     Spec,
     hook,
+    is_address,
     is_addresses,
     is_bool,
+    is_content,
     is_delay,
     is_resolution,
     is_route,
@@ -26,7 +29,7 @@ from mailserv.mail.address import Address
 from mailserv.mail.delivery import Delivery, QueuedRow, Transport
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.extension import SMTPExtension
-from mailserv.mail.message import Content
+from mailserv.mail.message import BytesContent, Content
 from mailserv.mail.outcome import Outcome
 from mailserv.mail.peer import Peer
 from mailserv.mail.resolution import Resolution
@@ -110,6 +113,38 @@ def message_check(peer: Peer, envelope: Envelope, content: Content) -> Verdict |
 
     Called: once per message, after its final dot. Thread: the session's. Answer: None or a Verdict (the reply to the
     dot). Raises: 451 for this message.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.TRANSFORM, is_answer=is_content, on_error="skip", budget=LONG_BUDGET, changes="content")
+def message_rewrite(peer: Peer, envelope: Envelope, content: Content) -> BytesContent | None:
+    """Change what is about to be accepted: header section, body, both.
+
+    Called: once per message that passed `message_check`, not for BODY=BINARYMIME. Thread: the session's.
+    Answer: None: as it is; else the whole content, CRLF line ends, our Received field still at its top.
+    Raises: it stays as it is.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.PROVIDE, is_answer=is_address)
+def rewrite_sender(delivery: Delivery) -> Address | None:
+    """The reverse-path that the next hop is told (SRS); what comes back to us is still told to `delivery.reverse_path`.
+
+    Called: for each message and next hop before each attempt. Thread: a queue worker's.
+    Answer: None: as it is; else the reverse-path. Raises: the attempt is deferred; it is never sent as it was.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.TRANSFORM, is_answer=is_content, budget=LONG_BUDGET, changes="content")
+def delivery_rewrite(delivery: Delivery, content: Content) -> BytesContent | None:
+    """Change what this next hop gets: a signature (DKIM, ARC), a field of its own.
+
+    Called: for each message and next hop before each attempt, after `rewrite_sender`; the queue keeps what it had.
+    Thread: a queue worker's. Answer: None: as it is; else the whole content, CRLF line ends.
+    Raises: the attempt is deferred; it is never sent unsigned.
     """
     raise AssertionError("a specification is never called")
 

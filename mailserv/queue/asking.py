@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mailserv.errors import PluginError
 from mailserv.hooks.runner import Runner
+from mailserv.logging import get_logger
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.outcome import Outcome
+
+_log = get_logger("queue")
 
 LONGEST_DELAY = 30 * 86_400.0  # seconds: a plugin that means milliseconds must not make mail wait for years
 
@@ -17,6 +22,21 @@ class QueueHooks:
         self._runner = runner
         self._finishes = runner is not None and runner.has("delivery_finished")
         self._delays = runner is not None and runner.has("retry_delay")
+        self._rewrites = runner is not None and (runner.has("rewrite_sender") or runner.has("delivery_rewrite"))
+
+    def prepare(self, delivery: Delivery) -> Delivery | None:
+        """What the transport gets: `delivery` itself when nobody changes it, None when a plugin that must have failed."""
+        if not self._runner or not self._rewrites:
+            return delivery
+        try:
+            reverse_path = self._runner.provide("rewrite_sender", delivery=delivery)
+            if reverse_path is not None:
+                delivery = replace(delivery, reverse_path=reverse_path)
+            content = self._runner.transform("delivery_rewrite", delivery=delivery, content=delivery.content)
+        except PluginError as error:
+            _log.warning("delivery_unfit", queue_id=delivery.queue_id, error=str(error))
+            return None
+        return delivery if content is delivery.content else replace(delivery, content=content)
 
     def finished(self, delivery: Delivery, row: QueuedRow, outcome: Outcome) -> None:
         """A recipient has left the queue."""

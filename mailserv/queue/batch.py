@@ -26,6 +26,7 @@ STUMBLES = 2  # turns in a row that ended early, without progress and without a 
 
 TOOK_NOTHING = Deferred(Reply(451, "4.3.0", "The transport takes no mail for now"))
 BROKE = Deferred(Reply(451, "4.3.0", "Local error in delivery; it will be tried again"))
+UNFIT = Deferred(Reply(451, "4.3.0", "A plugin could not make what is to be sent; it will be tried again"))
 HOST_STATUS = ("4.4.1", "4.4.3", "4.4.4")  # RFC 3463 §3.5: no answer from host, directory failure, unable to route
 
 
@@ -39,6 +40,8 @@ class Desk:
     ledger: Ledger
     clock: Clock
     transport: Callable[[str], Transport]
+    prepare: Callable[[Delivery], Delivery | None] = lambda delivery: delivery
+    """What the transport gets for a delivery; None: it cannot be made now, the delivery is deferred."""
 
 
 class Batch:
@@ -54,6 +57,8 @@ class Batch:
         self._owner = desk.leases.open()
         self._pending: deque[Delivery] = deque()  # claimed, not yet taken by the transport
         self._in_hand: list[Delivery] = []  # taken, no outcome yet
+        self._changed: list[tuple[Delivery, Delivery]] = []  # what was given to the transport, and what was claimed
+        self._unfit: list[Delivery] = []  # plugins failed to make what the transport would get
         self._settling: Sequence[Attempt] = ()  # while the ledger works on them
         self._claimed = 0
         self._attempts = 0
@@ -81,6 +86,7 @@ class Batch:
             settled = [attempt.delivery for attempt in self._settling]
             self._in_hand = [d for d in self._in_hand if not any(d is s for s in settled)]
             self._pending = deque(d for d in self._pending if not any(d is s for s in settled))
+        self._settle_unfit()
         if self._in_hand:
             self._settle([_all(d, BROKE) for d in self._in_hand], wait=True)
             self._in_hand.clear()
@@ -115,6 +121,7 @@ class Batch:
                 close()
         if self._store_error is not None:
             raise self._store_error
+        self._settle_unfit()
         if self._in_hand:
             raise PluginError(self._lane.route.transport, "deliver", "it took a delivery and gave no outcome")
         return self._progress > before and self._last is None and self._trouble is None
@@ -125,8 +132,14 @@ class Batch:
             if not self._pending and not self._claim_more():
                 return
             delivery = self._pending.popleft()
+            sent = self._desk.prepare(delivery)
+            if sent is None:
+                self._unfit.append(delivery)
+                continue
             self._in_hand.append(delivery)
-            yield delivery
+            if sent is not delivery:
+                self._changed.append((sent, delivery))
+            yield sent
 
     def _claim_more(self) -> bool:
         """While the connection is warm, more of the same; but others come first when they wait."""
@@ -153,6 +166,10 @@ class Batch:
 
     def _answer(self, attempt: Attempt) -> None:
         """Settle one attempt; learn from it."""
+        claimed = next((claimed for sent, claimed in self._changed if sent is attempt.delivery), None)
+        if claimed is not None:  # rows, trace and bounces are about what the queue holds
+            attempt = Attempt(claimed, attempt.outcomes)
+            self._changed = [pair for pair in self._changed if pair[1] is not claimed]
         self._check(attempt)
         self._attempts += 1
         self._settle([attempt], wait=self._attempts % SYNC_EACH == 0)
@@ -229,6 +246,13 @@ class Batch:
             self._desk.ledger.give_back(self._owner, self._pending, not_before)
             self._pending.clear()
             self._due_again(not_before)
+
+    def _settle_unfit(self) -> None:
+        """They wait for their next time; `_attempts` counts them, so that the destination is not taken for dead."""
+        if self._unfit:
+            self._attempts += len(self._unfit)
+            self._settle([_all(delivery, UNFIT) for delivery in self._unfit], wait=True)
+            self._unfit.clear()
 
     def _settle(self, attempts: Sequence[Attempt], *, wait: bool) -> None:
         self._settling = attempts

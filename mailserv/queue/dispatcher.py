@@ -70,7 +70,9 @@ class Dispatcher:
         self._ledger = Ledger(store, bouncer, clock, rng, settings, hooks)
         self._lanes = Lanes(clock, workers=settings.workers, connections=settings.connections_per_destination)
         self._leases = Leases(store, clock, node, self._lanes.kick)
-        desk = Desk(store, self._lanes, self._leases, self._ledger, clock, self._transport)
+        desk = Desk(
+            store, self._lanes, self._leases, self._ledger, clock, self._transport, (hooks or QueueHooks()).prepare
+        )
         self._workers = Workers(desk, settings.workers)
         self._thread = threading.Thread(target=self._run, name="queue-dispatcher", daemon=True)
         self._look = threading.Event()

@@ -43,7 +43,7 @@ class Plugin:
 """
 AT_RUN_TIME = [name for name, kind in KINDS.items() if kind is not Kind.COLLECT]
 ONCE = {"startup", "shutdown"}  # called once in a server's life: no breaker can open
-ON_WORKERS = {"retry_delay", "delivery_finished"}  # no reply depends on them
+ON_WORKERS = {"retry_delay", "delivery_finished", "rewrite_sender", "delivery_rewrite"}  # no reply depends on them
 SAID = {"raise": "plugin_failed", "hang": "plugin_overran", "lie": "plugin_lied"}
 ALICE, STRANGER = "alice@example.org", "stranger@elsewhere.example"
 TEXT = b"Subject: hello\r\n\r\nHi.\r\n"
