@@ -78,6 +78,7 @@ class ForwardTransport:
 
 class Plugin:
     Settings = ForwardSettings
+    inline = True  # its hooks only look something up
 
     def __init__(self, settings: ForwardSettings, services: Services) -> None:
         self._keep = {parse_mailbox(user).key: forward.keep for user, forward in settings.users.items()}

@@ -12,7 +12,7 @@ from mailserv import hookimpl
 from mailserv.mail.address import Address, parse_domain
 from mailserv.mail.delivery import Attempt, Delivery, Transport
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
-from mailserv.mail.plugin import Services
+from mailserv.mail.plugin import ResolverError, Services
 from mailserv.mail.reply import LOCAL_ERROR, Reply, Severity
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
@@ -32,7 +32,9 @@ _OUTCOMES: dict[Severity, type[Delivered | Deferred | Failed]] = {
 class LmtpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to: Annotated[
         str,
-        msgspec.Meta(description='"unix:/path" or "[address]:port"; where a route that says only "lmtp:" leads'),
+        msgspec.Meta(
+            description='"unix:/path", "[address]:port" or "name:port"; where a route that says only "lmtp:" leads'
+        ),
     ] = "unix:/run/dovecot/lmtp"
     domains: Annotated[
         tuple[str, ...],
@@ -62,7 +64,7 @@ class LmtpTransport:
 
     def deliver(self, deliveries: Iterable[Delivery]) -> Iterator[Attempt]:
         """See `Transport.deliver`. One connection for all of them; it stops when that is lost or can't be had."""
-        batch = _Batch(self._services.hostname, self._waits)
+        batch = _Batch(self._services, self._waits)
         try:
             for delivery in deliveries:
                 told = Told([None] * len(delivery.rows))
@@ -83,7 +85,7 @@ class LmtpTransport:
         """
         if address.domain not in self._domains:
             return None
-        batch = _Batch(self._services.hostname, self._asking)
+        batch = _Batch(self._services, self._asking)
         try:
             reply = batch.ask(Place.parse(self._default), address)
         finally:
@@ -106,8 +108,8 @@ class LmtpTransport:
 class _Batch:
     """The session of one call of `deliver`."""
 
-    def __init__(self, hostname: str, waits: Waits) -> None:
-        self._hostname = hostname
+    def __init__(self, services: Services, waits: Waits) -> None:
+        self._services = services
         self._waits = waits
         self._session: Session | None = None
         self.remote = ""
@@ -130,7 +132,7 @@ class _Batch:
                     self._again(told)  # it had carried enough
                     continue
                 told.rest(closed.reply)
-            except (OSError, ProtocolError) as error:
+            except (OSError, ProtocolError, ResolverError) as error:
                 if not is_new and not told.dot_sent and not isinstance(error, TimeoutError):
                     self._again(told)
                     continue
@@ -147,7 +149,7 @@ class _Batch:
             return _for_now(refusal)
         except ServerClosed as closed:
             return _for_now(closed.reply)
-        except (OSError, ProtocolError) as error:
+        except (OSError, ProtocolError, ResolverError) as error:
             return _describe(error, served=False)
 
     def end(self) -> None:
@@ -159,8 +161,8 @@ class _Batch:
     def _open(self, place: Place) -> Reply | None:
         if self._session:
             return None
-        self._session = Session(place.connect(self._waits.connect), self._waits)
-        return self._session.open(self._hostname)
+        self._session = Session(place.connect(self._waits.connect, self._services.dns), self._waits)
+        return self._session.open(self._services.hostname)
 
     def _again(self, told: Told) -> None:
         self.end()
@@ -182,6 +184,8 @@ def _describe(error: Exception, *, served: bool) -> Reply:
     """Nothing of this machine's insides is in it, for DSNs carry it to senders. 4.4.1: nothing goes there now."""
     if isinstance(error, ProtocolError):
         return Reply(451, "4.5.0" if served else "4.4.1", f"The LMTP server broke the protocol: {error}")
+    if isinstance(error, ResolverError):
+        return Reply(451, "4.4.3", "The name of the LMTP server cannot be looked up now")
     if isinstance(error, TimeoutError):
         words = "no answer in time"
     else:

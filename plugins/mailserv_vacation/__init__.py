@@ -116,6 +116,7 @@ class VacationTransport:
 
 class Plugin:
     Settings = VacationSettings
+    inline = True  # its hooks only look something up
 
     def __init__(self, settings: VacationSettings, services: Services) -> None:
         self._now = services.now

@@ -16,7 +16,9 @@ from mailserv.errors import ConfigError, StoreUnavailable
 from mailserv.mail.delivery import Attempt, Delivery
 from mailserv.mail.message import BLOCK
 from mailserv.mail.outcome import Deferred, Delivered, Outcome
+from mailserv.resolver import Resolver
 from mailserv.settings import Plugins
+from mailserv.testing.dns import FakeZone
 from mailserv.testing.server import mail_server
 from mailserv_lmtp.place import Place
 
@@ -222,6 +224,7 @@ def test_a_large_message_goes_in_pieces(tmp_path: Path) -> None:
         ("192.0.2.1:24", Place(ip="192.0.2.1")),
         ("[2001:db8::1]", Place(ip="2001:db8::1")),
         ("localhost", Place(ip="127.0.0.1")),
+        ("Dovecot.example.net:2424", Place(host="dovecot.example.net", port=2424)),
     ],
 )
 def test_a_place_is_a_socket_or_an_address(text: str, place: Place) -> None:
@@ -229,11 +232,26 @@ def test_a_place_is_a_socket_or_an_address(text: str, place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "unix:", "unix:relative", "[192.0.2.1]:25", "[192.0.2.1]:99999", "2001:db8::1", "[x]"]
+    "text", ["", "unix:", "unix:relative", "[192.0.2.1]:25", "[192.0.2.1]:99999", "2001:db8::1", "[x]", "a b"]
 )
 def test_a_place_that_cannot_be_meant_stops_the_start(text: str) -> None:
     with pytest.raises(ConfigError, match="plugin lmtp"):
         make_transport("lmtp", {"to": text})
+
+
+def test_a_name_is_looked_up_and_the_first_address_that_answers_is_taken() -> None:
+    with FakeZone({"dovecot.example": ["A 127.0.0.9", "A 127.0.0.1"]}) as zone, lmtp_sink() as sink:
+        port = sink.place.rpartition(":")[2]
+        with mail_server(
+            plugins=Plugins(enabled=("lmtp",)),
+            resolver=Resolver([zone.nameserver]),
+            routes={"example.net": f"lmtp:dovecot.example:{port}", "example.com": "lmtp:missing.example:2424"},
+        ) as server:
+            server.send("alice@example.org", [BOB], b"Hi.\r\n", login=("alice@example.org", "secret"))
+            server.wait_for_log("delivery", outcome="delivered", remote=f"dovecot.example:{port} (LMTP)")
+            server.send("alice@example.org", ["bob@example.com"], b"Hi.\r\n", login=("alice@example.org", "secret"))
+            (line,) = server.wait_for_log("delivery", outcome="deferred")
+            assert line["reply"].startswith("451 4.4.1")
 
 
 def test_a_next_hop_that_is_no_place_makes_mail_wait() -> None:
@@ -260,10 +278,10 @@ def test_mail_that_is_routed_there_arrives_and_a_refusal_bounces(tmp_path: Path)
 
 
 def test_a_next_hop_that_is_no_place_is_named_in_the_log() -> None:
-    with mail_server(plugins=Plugins(enabled=("lmtp",)), routes={"example.net": "lmtp:nowhere"}) as server:
+    with mail_server(plugins=Plugins(enabled=("lmtp",)), routes={"example.net": "lmtp:no where"}) as server:
         server.send("alice@example.org", [BOB], b"Hi.\r\n", login=("alice@example.org", "secret"))
         (line,) = server.wait_for_log("lmtp_no_place")
-        assert "nowhere" in line["error"]
+        assert "no where" in line["error"]
 
 
 def test_hook_resolve_recipient_asks_the_server_whom_it_knows() -> None:
