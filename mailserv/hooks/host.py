@@ -19,6 +19,7 @@ from mailserv.clock import Clock
 from mailserv.config import read_section
 from mailserv.errors import ConfigError
 from mailserv.hooks import specs
+from mailserv.hooks.extensions import guarded
 from mailserv.hooks.rooms import Rooms
 from mailserv.hooks.runner import ALL, Runner
 from mailserv.mail.delivery import Transport
@@ -132,7 +133,7 @@ def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runn
         raise ConfigError(problems)
     return Plugins(
         names=names,
-        extensions=tuple(extension for _, extension in extensions),
+        extensions=tuple(guarded(owner, extension) for owner, extension in extensions),
         transports=dict(pair for _, pair in transports),
         runner=runner,
     )

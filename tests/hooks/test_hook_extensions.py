@@ -11,7 +11,6 @@ from smtp_talk import SmtpTalk
 from mailserv import hookimpl
 from mailserv.mail.address import Address
 from mailserv.mail.extension import LookUp, Parameter, SMTPExtension, StartQueue, Verb
-from mailserv.settings import Plugins
 from mailserv.testing.server import MailServer, mail_server
 
 
@@ -47,7 +46,7 @@ class Bad:
 
 @pytest.fixture
 def server() -> Iterator[MailServer]:
-    with mail_server(plugins=Plugins(enabled=("bad",)), plugin_classes={"bad": Bad}) as running:
+    with mail_server(plugins=[Bad]) as running:
         yield running
 
 

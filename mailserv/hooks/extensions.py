@@ -1,0 +1,75 @@
+"""The callables of a plugin's SMTP extensions, so wrapped that a failure costs one command and is named (invariant 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from mailserv.logging import get_logger
+from mailserv.mail.extension import (
+    Become,
+    LookUp,
+    Parameter,
+    Payload,
+    SMTPExtension,
+    StartAuth,
+    StartQueue,
+    StartTLS,
+    Verb,
+)
+from mailserv.mail.reply import LOCAL_ERROR, Reply
+
+_log = get_logger("hooks")
+_HOOK = "register_smtp_extensions"
+_ANSWERS = (Reply, StartTLS, StartAuth, LookUp, StartQueue, Become)
+
+
+def guarded(plugin: str, extension: SMTPExtension) -> SMTPExtension:
+    """The same, but: a verb or a check that raises or lies answers 451; a keyword is not advertised then; a payload whose
+    length is not known ends the session."""
+    keyword = _guard(plugin, f"keyword {extension.keyword}", extension.advertise, (str, type(None)), None)
+    return replace(
+        extension,
+        advertise=keyword,
+        verbs=tuple(_verb(plugin, verb) for verb in extension.verbs),
+        mail_params=tuple(_parameter(plugin, "MAIL", parameter) for parameter in extension.mail_params),
+        rcpt_params=tuple(_parameter(plugin, "RCPT", parameter) for parameter in extension.rcpt_params),
+    )
+
+
+def _verb(plugin: str, verb: Verb) -> Verb:
+    stage = f"verb {verb.name}"
+    handle = _guard(plugin, stage, verb.handle, _ANSWERS, LOCAL_ERROR)
+
+    def handle_and_tell(view: Any, argument: str) -> Any:
+        answer = handle(view, argument)
+        if not isinstance(answer, LookUp | StartQueue):
+            return answer
+        tell = _guard(plugin, stage, answer.tell, (Reply,), LOCAL_ERROR)
+        return replace(answer, tell=tell) if isinstance(answer, LookUp) else replace(answer, tell=tell)
+
+    payload = verb.payload and _guard(plugin, stage, verb.payload, (Payload, type(None)), None)
+    return replace(verb, handle=handle_and_tell, payload=payload)
+
+
+def _parameter(plugin: str, command: str, parameter: Parameter) -> Parameter:
+    stage = f"{command} parameter {parameter.name}"
+    return replace(parameter, check=_guard(plugin, stage, parameter.check, (Reply, type(None)), LOCAL_ERROR))
+
+
+def _guard(
+    plugin: str, stage: str, function: Callable[..., Any], kinds: tuple[type, ...], instead: Any
+) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        try:
+            answer = function(*arguments)
+        except Exception:  # noqa: BLE001 - one of the three places: a plugin may raise anything
+            _log.exception("plugin_failed", plugin=plugin, hook=_HOOK, stage=stage)
+            return instead
+        if isinstance(answer, kinds):
+            return answer
+        _log.error("plugin_lied", plugin=plugin, hook=_HOOK, answer=type(answer).__name__)
+        return instead
+
+    return call
