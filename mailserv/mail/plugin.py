@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mailserv.errors import MailservError, ResolverError, StoreError
+from mailserv.errors import ConfigError, MailservError, ResolverError, StoreError
 from mailserv.mail.address import Address
 from mailserv.mail.message import Content
 
 __all__ = [
+    "ConfigError",
     "MemoryTable",
     "MxAnswer",
     "MxHost",
@@ -22,6 +24,7 @@ __all__ = [
     "Submit",
     "SubmitError",
     "Table",
+    "reading",
 ]
 
 
@@ -179,6 +182,18 @@ class Services:
     table: Table = field(default_factory=lambda: MemoryTable(lambda: 0.0))
     submit: Submit = field(default_factory=_NoDoor)
     monotonic: Callable[[], float] = field(default=lambda: 0.0)
+
+
+@contextmanager
+def reading(services: Services, key: str) -> Iterator[None]:
+    """For a plugin's constructor: a ValueError inside says what is wrong with the setting `key`, a path like "users.NAME".
+
+    It becomes a ConfigError with the line that the operator reads, and the server does not start.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError([f"plugin.{services.name}.{key}: {error}"]) from error
 
 
 class NoSettings:

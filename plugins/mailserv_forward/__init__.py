@@ -13,7 +13,7 @@ from mailserv.mail.delivery import Attempt, Delivery, QueuedRow, Transport
 from mailserv.mail.fields import printable
 from mailserv.mail.message import PrefixedContent, header_section
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
-from mailserv.mail.plugin import Services, SubmitError
+from mailserv.mail.plugin import Services, SubmitError, reading
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
@@ -81,14 +81,16 @@ class Plugin:
     inline = True  # its hooks only look something up
 
     def __init__(self, settings: ForwardSettings, services: Services) -> None:
-        self._keep = {parse_mailbox(user).key: forward.keep for user, forward in settings.users.items()}
-        users = {
-            parse_mailbox(user).key: tuple(map(parse_mailbox, forward.to)) for user, forward in settings.users.items()
-        }
-        for user, targets in users.items():
-            if user in {target.key for target in targets}:
-                raise ValueError(f'users."{user}": it is forwarded to itself; "keep = true" keeps a copy')
-        domain = parse_domain(settings.srs_domain) if settings.srs_domain else ""
+        self._keep: dict[str, bool] = {}
+        users: dict[str, tuple[Address, ...]] = {}
+        for name, forward in settings.users.items():
+            with reading(services, f'users."{name}"'):
+                user, targets = parse_mailbox(name).key, tuple(map(parse_mailbox, forward.to))
+                if user in {target.key for target in targets}:
+                    raise ValueError('it is forwarded to itself; "keep = true" keeps a copy')
+                users[user], self._keep[user] = targets, forward.keep
+        with reading(services, "srs_domain"):
+            domain = parse_domain(settings.srs_domain) if settings.srs_domain else ""
         domains = {domain} if domain else {parse_mailbox(user).domain for user in users}
         self._rewriting = Rewriting(settings.secret, domain, frozenset(domains))
         self._transport = ForwardTransport(users, self._rewriting, services)

@@ -13,7 +13,7 @@ from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.delivery import Transport
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.peer import Peer
-from mailserv.mail.plugin import Services
+from mailserv.mail.plugin import Services, reading
 from mailserv.mail.reply import LOCAL_ERROR
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
@@ -42,11 +42,11 @@ class ListSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _list(name: str, settings: ListOf) -> MailingList:
     address = parse_mailbox(name)
     if not str(address).isascii() or str(address).startswith('"'):
-        raise ValueError(f'lists."{name}": a list has a plain name')
+        raise ValueError("a list has a plain name")
     try:
         members = Members(settings.members, settings.members_file)
-    except (OSError, ValueError) as error:
-        raise ValueError(f'lists."{name}": {error}') from error
+    except OSError as error:
+        raise ValueError(f"members_file: {settings.members_file}: {error.strerror}") from error
     return MailingList(address, parse_mailbox(settings.owner), members, settings.posting == "anyone")
 
 
@@ -54,7 +54,10 @@ class Plugin:
     Settings = ListSettings
 
     def __init__(self, settings: ListSettings, services: Services) -> None:
-        made = [_list(name, its) for name, its in settings.lists.items()]
+        made: list[MailingList] = []
+        for name, its in settings.lists.items():
+            with reading(services, f'lists."{name}"'):
+                made.append(_list(name, its))
         self._lists = {each.address.key: each for each in made}
         self._owners = {each.role(role).key: each.owner for each in made for role in ROLES}
         self._transport = ListTransport(self._lists, services)

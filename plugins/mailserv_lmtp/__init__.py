@@ -12,7 +12,7 @@ from mailserv import hookimpl
 from mailserv.mail.address import Address, parse_domain
 from mailserv.mail.delivery import Attempt, Delivery, Transport
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
-from mailserv.mail.plugin import ResolverError, Services
+from mailserv.mail.plugin import ResolverError, Services, reading
 from mailserv.mail.reply import LOCAL_ERROR, Reply, Severity
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
@@ -59,8 +59,10 @@ class LmtpTransport:
         self._services = services
         self._waits = Waits(settings.connect_timeout, settings.command_timeout, settings.dot_timeout)
         self._asking = Waits(ASKING, ASKING, ASKING)
-        self._domains = frozenset(map(parse_domain, settings.domains))
-        Place.parse(settings.to)
+        with reading(services, "domains"):
+            self._domains = frozenset(map(parse_domain, settings.domains))
+        with reading(services, "to"):
+            Place.parse(settings.to)
 
     def deliver(self, deliveries: Iterable[Delivery]) -> Iterator[Attempt]:
         """See `Transport.deliver`. One connection for all of them; it stops when that is lost or can't be had."""

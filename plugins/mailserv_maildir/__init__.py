@@ -17,7 +17,7 @@ from mailserv.mail.delivery import Attempt, Delivery, QueuedRow, Transport
 from mailserv.mail.fields import return_path_prefix
 from mailserv.mail.line_ends import with_lf
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
-from mailserv.mail.plugin import Services
+from mailserv.mail.plugin import Services, reading
 from mailserv.mail.reply import LOCAL_ERROR, STORAGE_FULL, UNKNOWN_USER, Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
@@ -60,8 +60,10 @@ class MaildirTransport:
         self._services = services
         self._mode = int(settings.mode, 8)
         self._started = services.now()
-        self._default = Template.parse(settings.path)
-        self._domains = frozenset(map(parse_domain, settings.domains))
+        with reading(services, "path"):
+            self._default = Template.parse(settings.path)
+        with reading(services, "domains"):
+            self._domains = frozenset(map(parse_domain, settings.domains))
         self._parse = lru_cache(maxsize=256)(Template.parse)
 
     def deliver(self, deliveries: Iterable[Delivery]) -> Iterator[Attempt]:

@@ -16,7 +16,7 @@ from mailserv.mail.delivery import Attempt, Delivery, QueuedRow, Transport
 from mailserv.mail.fields import return_path_prefix
 from mailserv.mail.line_ends import with_lf
 from mailserv.mail.outcome import Deferred, Failed, Outcome
-from mailserv.mail.plugin import Services
+from mailserv.mail.plugin import Services, reading
 from mailserv.mail.reply import LOCAL_ERROR, Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
@@ -67,9 +67,10 @@ class PipeTransport:
         self._log = services.log
         self._routes: dict[str, Route] = {}
         for name, command in settings.commands.items():
-            self._routes |= {parse_mailbox(text).key: Route("pipe", name) for text in command.addresses}
-            if not command.argv[0].startswith("/") or any("\0" in argument for argument in command.argv):
-                raise ValueError(f"commands.{name}: argv begins with a program's whole path, /usr/bin/… ")
+            with reading(services, f"commands.{name}"):
+                self._routes |= {parse_mailbox(text).key: Route("pipe", name) for text in command.addresses}
+                if not command.argv[0].startswith("/") or any("\0" in argument for argument in command.argv):
+                    raise ValueError("argv begins with a program's whole path, /usr/bin/…")
 
     def deliver(self, deliveries: Iterable[Delivery]) -> Iterator[Attempt]:
         """See `Transport.deliver`."""

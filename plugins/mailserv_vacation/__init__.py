@@ -15,7 +15,7 @@ from mailserv.mail.address import NULL_REVERSE_PATH, Address, parse_mailbox
 from mailserv.mail.delivery import Attempt, Delivery, Transport
 from mailserv.mail.message import BytesContent, header_section
 from mailserv.mail.outcome import Delivered, Outcome
-from mailserv.mail.plugin import Services, StoreError, SubmitError
+from mailserv.mail.plugin import Services, StoreError, SubmitError, reading
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
@@ -60,9 +60,9 @@ class User:
         begins = _day(away.begins) if away.begins else 0.0
         ends = _day(away.ends) + 86400.0 if away.ends else float("inf")
         if ends <= begins:
-            raise ValueError(f'users."{name}": it ends before it begins')
+            raise ValueError("it ends before it begins")
         if not away.subject.isprintable():
-            raise ValueError(f'users."{name}": the subject is one line')
+            raise ValueError("the subject is one line")
         return cls(address, names, away, begins, ends)
 
 
@@ -120,7 +120,10 @@ class Plugin:
 
     def __init__(self, settings: VacationSettings, services: Services) -> None:
         self._now = services.now
-        users = [User.read(name, away) for name, away in settings.users.items()]
+        users: list[User] = []
+        for name, away in settings.users.items():
+            with reading(services, f'users."{name}"'):
+                users.append(User.read(name, away))
         self._users = {user.address.key: user for user in users}
         self._transport = VacationTransport(self._users, settings.interval, services)
 

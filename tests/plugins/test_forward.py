@@ -114,7 +114,7 @@ def test_hook_resolve_recipient_answers_for_the_users_and_their_tags_only() -> N
 )
 def test_settings_that_cannot_be_meant_stop_the_start(settings: dict[str, Any]) -> None:
     values = {"secret": "s", "users": USERS, **settings}
-    with pytest.raises(ConfigError, match="forward"):
+    with pytest.raises(ConfigError, match=r"plugin\.forward\."):
         load_plugins(("forward",), (), None, {"forward": values}, hostname="mail.example.org", clock=FakeClock())
 
 

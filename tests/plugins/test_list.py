@@ -163,7 +163,7 @@ def test_a_file_that_becomes_unusable_makes_mail_wait(tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be_meant_stop_the_start(settings: dict[str, Any]) -> None:
     values = {"lists": {LIST: {"owner": ALICE, **settings}}}
-    with pytest.raises(ConfigError, match="list"):
+    with pytest.raises(ConfigError, match=r"plugin\.list\."):
         load_plugins(("list",), (), None, {"list": values}, hostname="mail.example.org", clock=FakeClock())
 
 

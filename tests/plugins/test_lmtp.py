@@ -235,7 +235,7 @@ def test_a_place_is_a_socket_or_an_address(text: str, place: Place) -> None:
     "text", ["", "unix:", "unix:relative", "[192.0.2.1]:25", "[192.0.2.1]:99999", "2001:db8::1", "[x]", "a b"]
 )
 def test_a_place_that_cannot_be_meant_stops_the_start(text: str) -> None:
-    with pytest.raises(ConfigError, match="plugin lmtp"):
+    with pytest.raises(ConfigError, match=r"plugin\.lmtp\."):
         make_transport("lmtp", {"to": text})
 
 

@@ -241,7 +241,7 @@ def test_any_address_stays_below_the_base(local_part: str, domain: str) -> None:
     ["relative/{local_part}", "/var/mail/{user}", "/var/mail/../{domain}", "/var/mail/{local_part", "", "/a/}b{"],
 )
 def test_a_path_that_cannot_be_meant_stops_the_start(path: str) -> None:
-    with pytest.raises(ConfigError, match="plugin maildir"):
+    with pytest.raises(ConfigError, match=r"plugin\.maildir\."):
         make_transport("maildir", {"path": path})
 
 

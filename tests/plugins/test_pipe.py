@@ -232,7 +232,7 @@ def test_a_command_that_nobody_set_up_makes_mail_wait() -> None:
 
 @pytest.mark.parametrize("argv", [[], ["true"], ["./true"], "true"])
 def test_an_argv_without_a_whole_path_stops_the_start(argv: Any) -> None:
-    with pytest.raises(ConfigError, match=r"plugin.pipe"):
+    with pytest.raises(ConfigError, match=r"plugin\.pipe\."):
         make_transport("pipe", {"commands": {"it": {"argv": argv}}})
 
 

@@ -200,7 +200,7 @@ def test_hook_resolve_recipient_answers_on_the_days_of_absence_only() -> None:
 )
 def test_settings_that_cannot_be_meant_stop_the_start(away: dict[str, str]) -> None:
     values = {"users": {ALICE: {"text": "Away.", **away}}}
-    with pytest.raises(ConfigError, match="vacation"):
+    with pytest.raises(ConfigError, match=r"plugin\.vacation\."):
         load_plugins(("vacation",), (), None, {"vacation": values}, hostname="mail.example.org", clock=FakeClock())
 
 
