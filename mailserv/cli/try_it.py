@@ -18,14 +18,16 @@ from cryptography.x509.oid import NameOID
 from mailserv import logging
 from mailserv.cli.running import run, signals
 from mailserv.clock import SystemClock
+from mailserv.mail.values import Duration
 from mailserv.server import Server
-from mailserv.settings import TLS, Listen, Service, Settings
+from mailserv.settings import TLS, Listen, PluginPolicy, Plugins, Service, Settings
 from mailserv.store.passwords import hash_password
 from mailserv.store.sqlite import open_store
 
 HOSTNAME = "mail.example.test"  # RFC 2606 §2: .test is nobody's
 DOMAIN = "example.test"
 ACCOUNTS = {f"alice@{DOMAIN}": "wonderland", f"bob@{DOMAIN}": "builder"}
+PATIENCE = Duration(120)  # for timeout@, which hears nothing for a minute
 PORTS: dict[Service, int] = {"smtp": 2525, "submission": 2587, "pop3": 2110}
 
 
@@ -79,6 +81,8 @@ def settings(demo: Demo) -> Settings:
         listen=tuple(Listen(service=service, address=f"127.0.0.1:{port}") for service, port in demo.ports.items()),
         tls=TLS(certificate=demo.data_dir / "cert.pem", key=demo.data_dir / "key.pem"),
         routes={"*": f"smtp:[127.0.0.1]:{demo.ports['smtp']}"},
+        plugins=Plugins(enabled=("magic",), policy={"magic": PluginPolicy(budget=PATIENCE)}),
+        plugin={"magic": {"domains": [DOMAIN]}},
     )
 
 
@@ -113,6 +117,9 @@ swaks --server 127.0.0.1:{ports["submission"]} --auth PLAIN --auth-user {alice} 
 --from {alice} --to {bob}
 
 swaks --server 127.0.0.1:{ports["smtp"]} --from stranger@example.net --to {bob}
+
+To see what your own program makes of a refusal, let it send to tempfail@{DOMAIN}, permfail@{DOMAIN}, \
+timeout@{DOMAIN}, or to a reply's code, as in 452@{DOMAIN}.
 
 Its mail is kept in {demo.data_dir}; Ctrl-C ends it. The life of each message follows.
 """

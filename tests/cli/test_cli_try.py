@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import smtplib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import Process, running
+from serving import Process, port_of, running
 
 READY = r"^ready smtp=127\.0\.0\.1:\d+ submission=127\.0\.0\.1:\d+ pop3=127\.0\.0\.1:\d+$"
 
@@ -86,3 +87,13 @@ def test_a_second_one_on_the_same_folder_is_one_line(demo: Process, tmp_path: Pa
 def test_sighup_changes_nothing(demo: Process) -> None:
     demo.signal(signal.SIGHUP)
     assert demo.stop()[0] == 0
+
+
+def test_magic_recipients_are_refused_as_their_names_say(demo: Process) -> None:
+    assert "452@example.test" in demo.printed(end="The life of each message follows")
+    port = port_of(re.match(READY, demo.seen[-1]) or pytest.fail("no ready line"), "smtp")
+    with smtplib.SMTP("127.0.0.1", port, "client.example.net") as client:
+        client.ehlo()
+        client.mail("stranger@example.net")
+        names = ("tempfail", "permfail", "452", "bob")
+        assert [client.rcpt(f"{name}@example.test")[0] for name in names] == [451, 550, 452, 250]
