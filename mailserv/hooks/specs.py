@@ -100,7 +100,7 @@ def smtp_rcpt(peer: Peer, envelope: Envelope, forward_path: Address) -> Verdict 
 
 @hook(Kind.DECIDE)
 def smtp_data(peer: Peer, envelope: Envelope) -> Verdict | None:
-    """DATA, before 354.
+    """DATA, before 354, or the first BDAT of a message.
 
     Called: once per transaction. Thread: the session's. Answer: None or a Verdict. Raises: 451 for this command.
     """

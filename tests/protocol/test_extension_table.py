@@ -124,3 +124,28 @@ def test_the_command_line_grows_by_what_mail_or_rcpt_may_carry() -> None:
         ]
     )
     assert table.line_growth() == 15
+
+
+def body(*values: str, check: object = takes_all) -> Parameter:
+    return Parameter("BODY", check, growth=len(values[0]), values=frozenset(values))  # type: ignore[arg-type]
+
+
+def test_extensions_share_a_parameter_by_its_values() -> None:
+    table = ExtensionTable(
+        [
+            extension("8BITMIME", mail_params=(body("7BIT", "8BITMIME", check=refuses_all),)),
+            extension("BINARYMIME", mail_params=(body("BINARYMIME"),)),
+        ]
+    )
+    assert table.check_mail([("BODY", "binarymime")], make_view()) == {"BODY": "binarymime"}
+    assert table.check_mail([("BODY", "7bit")], make_view()) == reply.MESSAGE_TOO_BIG
+    assert table.check_mail([("BODY", "other")], make_view()) == reply.MESSAGE_TOO_BIG  # the first one refuses it
+    assert table.check_mail([("BODY", None)], make_view()) == reply.MESSAGE_TOO_BIG
+    assert table.line_growth() == len("BINARYMIME")  # one line has one of them
+
+
+@pytest.mark.parametrize("second", [body("8BITMIME", "9BIT"), Parameter("BODY", takes_all)])
+def test_a_value_or_a_whole_parameter_is_shared_with_nobody(second: Parameter) -> None:
+    first = extension("8BITMIME", mail_params=(body("7BIT", "8BITMIME"),))
+    with pytest.raises(ValueError, match="two claim the MAIL parameter BODY"):
+        ExtensionTable([first, extension("XBODY", mail_params=(second,))])
