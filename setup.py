@@ -43,7 +43,6 @@ setup(
             "pytest-cov",
             "pytest-timeout",
             "ruff",
-            "setuptools>=77",
             "setuptools>=70.1",
             "srslib",
             "trustme",
