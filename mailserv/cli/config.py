@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Set
 from pathlib import Path
 
 from mailserv.clock import SystemClock
 from mailserv.config import Loaded, load
+from mailserv.config.problems import did_you_mean
 from mailserv.errors import ConfigError
 from mailserv.hooks.host import SHIPPED_EXTENSIONS, load_plugins
+from mailserv.mail.route import MAILBOX, SMTP
 from mailserv.route.table import RoutingTable
-from mailserv.settings import Settings
+from mailserv.settings import Routed, Settings
 
 DEFAULT = Path("/etc/mailserv/mailserv.toml")
 
@@ -32,7 +35,7 @@ def read_and_check(given: Path | None) -> Loaded:
 
 def _plugins(settings: Settings) -> None:
     plugins = settings.plugins
-    load_plugins(
+    found = load_plugins(
         plugins.enabled,
         plugins.disabled,
         plugins.path,
@@ -41,6 +44,20 @@ def _plugins(settings: Settings) -> None:
         clock=SystemClock(),
         policies=plugins.policy,
     )
+    _transports(settings, {SMTP, *found.transports})
+
+
+def _transports(settings: Settings, known: Set[str]) -> None:
+    """A route to a transport that nobody brings: its mail would wait for days, and then bounce."""
+    problems = []
+    for key, entry in settings.routes.items():
+        name, colon, _ = (entry.to if isinstance(entry, Routed) else entry).partition(":")
+        if colon and name not in known | {MAILBOX}:  # what is no route at all, the routing table tells
+            problems.append(
+                f'routes."{key}": no enabled plugin brings the transport "{name}"{did_you_mean(name, known)}'
+            )
+    if problems:
+        raise ConfigError(problems)
 
 
 def _plugin_sections(settings: Settings) -> None:
