@@ -1,4 +1,4 @@
-"""A stand-in for a plugin whose hook raises or hangs, called by the real runner: what does the session get?"""
+"""A stand-in for a plugin whose hook raises, hangs or lies, called by the real runner: what does the session get?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUDGET = Duration(0.05)  # seconds until the one that hangs has overrun
 
 
 def failing_answers(hook: Implementation, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """ "raise" and "hang" → what the runner makes of it: a Verdict, a PluginError, or words."""
+    """ "raise", "hang" and "lie" → what the runner makes of it: a Verdict, a PluginError, or words."""
     released = threading.Event()
     policy = PluginPolicy(on_error="skip" if hook.skips else "tempfail", budget=BUDGET)
     logging.configure("logfmt", "critical", io.StringIO())  # it fails on purpose: that is no news
@@ -30,6 +30,7 @@ def failing_answers(hook: Implementation, arguments: Mapping[str, Any]) -> dict[
         return {
             "raise": _call(hook.plugin, hook.hook, _raise, policy, arguments),
             "hang": _call(hook.plugin, hook.hook, released.wait, policy, arguments),
+            "lie": _call(hook.plugin, hook.hook, object, policy, arguments),
         }
     finally:
         released.set()
@@ -43,8 +44,8 @@ def _raise() -> None:
 def _call(
     plugin: str, hook: str, body: Callable[[], object], policy: PluginPolicy, arguments: Mapping[str, Any]
 ) -> Any:
-    def implementation() -> None:
-        body()
+    def implementation() -> object:
+        return body()
 
     manager = pluggy.PluginManager("mailserv")
     manager.add_hookspecs(specs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from mailserv.cli.common import config_option, json_option, print_json, print_table, refuse
 from mailserv.cli.plugin_found import load_alone, settings_for
 from mailserv.cli.plugin_samples import ORDINARY, Sample
+from mailserv.clock import SystemClock
 from mailserv.errors import AddressSyntaxError, PluginError
 from mailserv.hooks.rooms import Rooms
 from mailserv.hooks.runner import Runner
@@ -77,11 +77,12 @@ def test(
 
 def _ask(runner: Runner, sample: Sample) -> Iterator[tuple[str, str, str, float]]:
     """Hook, answer, reason, milliseconds: in a session's order, then hooks that are asked for other things."""
+    clock = SystemClock()
     for hook in (*SESSION, *(hook for hook, kind in KINDS.items() if hook not in SESSION and kind is Kind.PROVIDE)):
         if runner.has(hook):
-            started = time.perf_counter()
+            started = clock.monotonic()
             answer, reason = _answer(runner, hook, sample)
-            yield hook, answer, reason, round((time.perf_counter() - started) * 1000, 3)
+            yield hook, answer, reason, round((clock.monotonic() - started) * 1000, 3)
 
 
 def _answer(runner: Runner, hook: str, sample: Sample) -> tuple[str, str]:

@@ -86,7 +86,8 @@ mode = "observe"       # its verdicts go to trace, log and metrics, and are not 
   its answer and its time (`plugin_call`).
 - `/metrics` has `mailserv_plugin_calls`, `…_seconds`, `…_failures`, `…_refusals`, `…_paused` and `…_abandoned`, by plugin
   and hook.
-- `mailserv.testing.server.mail_server(plugins=…)` starts the real server around a plugin under test.
+- The pytest fixture `mail_server(plugins=…)` starts the real server around a plugin under test. [tutorial.md](tutorial.md)
+  makes a plugin in ten minutes, [plugins-rules.md](plugins-rules.md) says what one may do, `mailserv plugin check` tries it.
 
 ## Kinds
 """

@@ -139,7 +139,7 @@ def test_what_a_session_gets_when_a_hook_fails_is_shown(mailserv: Command) -> No
     (folder / "probe.py").write_text(HEAD)
     mailserv.config.write_text(mailserv.config.read_text() + '[plugins]\npath = "plugins"\n')
     out = mailserv("plugin", "check", "probe").out
-    for how in ("raise", "hang"):
+    for how in ("raise", "hang", "lie"):
         (line,) = [line for line in out.splitlines() if f"smtp_connect may {how}" in line]
         assert "the session goes on: 451 " in line
 
