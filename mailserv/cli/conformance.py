@@ -123,11 +123,11 @@ def _problem(hook: Implementation, sample: Sample) -> str:
     thread.join(hook.budget)
     if not answers:
         return f"{hook.hook} took longer than its budget of {hook.budget:g} s"
-    (result,) = answers
-    if result.error is not None:
-        return f"{hook.hook} raised {type(result.error).__name__}: {result.error}{_where(result.error)}"
-    if result.answer is not None and not SPECS[hook.hook].is_answer(result.answer):
-        return f"{hook.hook} answered with a {type(result.answer).__name__}"
+    answer, error, *_ = answers[0]
+    if error is not None:
+        return f"{hook.hook} raised {type(error).__name__}: {error}{_where(error)}"
+    if answer is not None and not SPECS[hook.hook].is_answer(answer):
+        return f"{hook.hook} answered with a {type(answer).__name__}"
     return ""
 
 
@@ -164,7 +164,7 @@ def _inline(hooks: Sequence[Implementation]) -> Finding:
     rule = "inline = True only where nothing waits"
     if not any(each.inline for each in hooks):
         return Finding(rule, True, "it is not inline: its budget ends each call")
-    seconds = {each.hook: each.attempt(ORDINARY.arguments(each.hook)).seconds for each in hooks}
+    seconds = {each.hook: each.attempt(ORDINARY.arguments(each.hook))[2] for each in hooks}
     slow = [f"{hook} took {taken * 1000:.0f} ms" for hook, taken in seconds.items() if taken > SLOW_INLINE]
     return Finding(rule, not slow, "; ".join(slow))
 

@@ -13,7 +13,7 @@ from typing import Any
 from mailserv.hooks.implementation import Implementation
 
 Take = Callable[[Implementation, Any], bool]
-"""Gets each implementation's settled answer in turn; True: ask no more of them."""
+"""Gets each settled answer that is not None in turn; True: ask no more of them."""
 
 
 class Handover:
@@ -44,7 +44,8 @@ class Handover:
                         implementation.returned_late()
                         return
                     self._at = at + 1
-                    if self._take(implementation, implementation.settle(result)):
+                    answer = implementation.settle(result)
+                    if answer is not None and self._take(implementation, answer):
                         self.stopped = True
                         return
         finally:

@@ -86,8 +86,6 @@ class Runner:
 
         def take(implementation: Implementation, answer: Any) -> bool:
             nonlocal strictest
-            if answer is None:
-                return False
             verdict = _verdict(implementation, answer)
             if isinstance(answer, Verdict):
                 implementation.refused += 1
@@ -112,7 +110,7 @@ class Runner:
         def take(_: Implementation, answer: Any) -> bool:
             nonlocal found
             found = answer
-            return answer is not None
+            return True
 
         self._walk(hook, arguments, take)
         return _raised(found)
@@ -132,8 +130,7 @@ class Runner:
             if isinstance(answer, Failure):
                 failure = answer
                 return True
-            if answer is not None:
-                arguments[changing] = answer
+            arguments[changing] = answer
             return False
 
         self._walk(hook, arguments, take)
@@ -151,7 +148,7 @@ class Runner:
             nonlocal failure
             if isinstance(answer, Failure):
                 failure = failure or answer
-            elif answer is not None:
+            else:
                 found.append((implementation.plugin, answer))
             return False
 
@@ -175,8 +172,10 @@ class Runner:
                 if self._hand_over(implementations, arguments, take):
                     return
                 continue
+            now = self._clock.monotonic()
             for each in implementations:
-                if take(each, each.settle(each.attempt(arguments))):
+                answer, now = each.call(arguments, now)
+                if answer is not None and take(each, answer):
                     return
 
     def _hand_over(self, implementations: Sequence[Implementation], arguments: dict[str, Any], take: Take) -> bool:
@@ -186,12 +185,13 @@ class Runner:
             try:
                 self._threads.run(handover)
             except RuntimeError:  # can't start new thread
-                return any(take(each, each.unavailable()) for each in implementations)
+                return any((answer := each.unavailable()) and take(each, answer) for each in implementations)
             over = handover.wait()
             if over is None:
                 return handover.stopped
             late = implementations[over]
-            if take(late, late.overran()):
+            answer = late.overran()
+            if answer is not None and take(late, answer):
                 return True
             implementations = implementations[over + 1 :]
         return False

@@ -400,5 +400,6 @@ def test_hook_rewrite_sender_and_delivery_rewrite_let_nothing_go_as_it_was(tmp_p
         server.send(ALICE, [CAROL], TEXT, login=LOGIN)
         (taken,) = mx.wait_for_messages(1)
         assert taken.rcpts == ("<carol@far.example>",)
+        server.wait_for_log("delivery", outcome="delivered")
         (row,) = server.queue()
         assert (row.forward_path, row.attempts) == ("later@far.example", 1)
