@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -116,7 +117,7 @@ class Conversation:
                 pending, size = [], 0
             pending.append(block)
             size += len(block)
-        commands = self._commands_ahead()
+        commands = b"" if exchange.transaction.in_chunks else self._commands_ahead()  # RFC 3030 §2: it may need RSET
         # Said before the last piece goes: when sending it fails, nobody knows whether the dot got through.
         exchange.transaction.content_sent()
         self._connection.send(b"".join(pending) + commands, Step.DOT)
@@ -124,6 +125,8 @@ class Conversation:
     def _wire_blocks(self, exchange: _Exchange) -> Iterator[bytes]:
         job = exchange.part.job
         blocks = job.delivery.content.blocks()
+        if exchange.transaction.in_chunks:
+            return itertools.chain((b"BDAT %d LAST\r\n" % job.delivery.content.size,), blocks)
         return stuff(fold(blocks) if job.facts.has_long_line else blocks)
 
     def _commands_ahead(self) -> bytes:

@@ -42,6 +42,7 @@ class Job:
     facts: ContentFacts = field(
         default_factory=lambda: ContentFacts(is_sendable=True, has_long_line=False, is_8bit=False)
     )
+    needs_bdat: bool = False  # the content is binary (RFC 3030 §3)
     needs_utf8: bool = False  # the message as a whole, whoever the recipient
 
     @classmethod
@@ -56,10 +57,10 @@ class Job:
             return job
         is_lines = job.facts.is_sendable and not job.facts.has_long_line  # what DATA carries without a change
         if not is_lines and delivery.parameters.get("BODY", "").upper() == "BINARYMIME":
-            job.settle(Failed(NEEDS_BDAT))
+            job.needs_bdat = True
         elif not job.facts.is_sendable:
             job.settle(Failed(UNSENDABLE))
-        elif not str(delivery.reverse_path).isprintable():
+        if not str(delivery.reverse_path).isprintable():
             job.settle(Failed(BAD_ADDRESS))
         for index, row in enumerate(delivery.rows):
             if job.outcomes[index] is None and not str(row.forward_path).isprintable():
@@ -104,6 +105,9 @@ class Part:
         if limit is not None and delivery.content.size > limit:
             self.settle(outcome_of(MESSAGE_TOO_BIG, remote))
             return None
+        if job.needs_bdat and not ("CHUNKING" in known and "BINARYMIME" in known):
+            self.settle(Failed(NEEDS_BDAT, remote))
+            return None
         rows = self._without_unsupported(known, remote)
         if not rows:
             return None
@@ -119,9 +123,12 @@ class Part:
             size=delivery.content.size,
             is_8bit=job.facts.is_8bit,
             utf8=utf8,
+            is_binary=job.needs_bdat,
         )
         rcpts = [rcpt_command(row.forward_path, row.parameters, known) for row in map(delivery.rows.__getitem__, rows)]
-        transaction = Transaction(mail, rcpts, pipelining="PIPELINING" in known, reset_first=reset_first)
+        transaction = Transaction(
+            mail, rcpts, pipelining="PIPELINING" in known, reset_first=reset_first, in_chunks=job.needs_bdat
+        )
         success = Success.HANDED_ON if "DSN" in known else Success.RELAYED  # RFC 3461 §5.2.1, §5.2.2
         return Part(job, rows, success), transaction
 

@@ -32,7 +32,14 @@ _EXPECTED = {
 
 
 def mail_command(
-    reverse_path: Address, parameters: Mapping[str, str], known: Capabilities, *, size: int, is_8bit: bool, utf8: bool
+    reverse_path: Address,
+    parameters: Mapping[str, str],
+    known: Capabilities,
+    *,
+    size: int,
+    is_8bit: bool,
+    utf8: bool,
+    is_binary: bool = False,
 ) -> bytes:
     """MAIL with what the server has offered, and nothing else (RFC 5321 §2.2.1, RFC 1870, RFC 6152, RFC 6531).
 
@@ -42,7 +49,9 @@ def mail_command(
     extra = ""
     if "SIZE" in known:
         extra += f" SIZE={size}"
-    if "8BITMIME" in known and (is_8bit or parameters.get("BODY") == "8BITMIME"):
+    if is_binary:
+        extra += " BODY=BINARYMIME"
+    elif "8BITMIME" in known and (is_8bit or parameters.get("BODY") == "8BITMIME"):
         extra += " BODY=8BITMIME"
     if utf8:
         extra += " SMTPUTF8"
@@ -66,19 +75,31 @@ class Transaction:
     The caller sends `commands()` until it is b"", gives each reply to `take`, and when `wants_content` sends the content
     with its dot and says `content_sent`. With `wants_lone_dot` (all recipients were refused, yet the server said 354:
     RFC 2920 §3.1) it sends LONE_DOT instead. `is_over` ends it: then `replies` has one for each recipient.
+
+    `in_chunks`: there is no DATA and no dot, the content goes as the last chunk of a BDAT (RFC 3030 §2).
     """
 
-    def __init__(self, mail: bytes, rcpts: Sequence[bytes], *, pipelining: bool, reset_first: bool = False) -> None:
+    def __init__(
+        self,
+        mail: bytes,
+        rcpts: Sequence[bytes],
+        *,
+        pipelining: bool,
+        reset_first: bool = False,
+        in_chunks: bool = False,
+    ) -> None:
         self._to_send: deque[tuple[Step, int, bytes]] = deque()
         if reset_first:
             self._to_send.append((Step.RSET, 0, RSET))
         self._to_send.append((Step.MAIL, 0, mail))
         self._to_send.extend((Step.RCPT, index, rcpt) for index, rcpt in enumerate(rcpts))
-        self._to_send.append((Step.DATA, 0, b"DATA\r\n"))
+        if not in_chunks:
+            self._to_send.append((Step.DATA, 0, b"DATA\r\n"))
+        self.in_chunks = in_chunks
         self._awaited: deque[tuple[Step, int]] = deque()
         self._pipelining = pipelining
         self._accepted: list[int] = []
-        self._go_ahead = False  # 354 was said and the dot has not been sent
+        self._go_ahead = False  # 354 was said, or none is needed, and the content has not been sent
         self.replies: list[Reply | None] = [None] * len(rcpts)
         self.closing: Reply | None = None  # the 421, if there was one
         self.closed_at: Step | None = None  # the step that it answered
@@ -116,6 +137,7 @@ class Transaction:
         """The dot is on its way: from now on the message may have been taken."""
         self._go_ahead = False
         self.dot_sent = True
+        self.needs_reset = False
         self._awaited.append((Step.DOT, 0))
 
     def take(self, reply: ServerReply) -> None:
@@ -133,9 +155,13 @@ class Transaction:
                 self._take_mail(reply)
             case Step.RCPT:
                 self._take_rcpt(reply, index)
+                if self.in_chunks and not self._to_send and not self._awaited:
+                    self._go_ahead = bool(self._accepted)
             case Step.DATA:
                 self._take_data(reply)
             case Step.DOT:
+                # RFC 3030 §2: after a refused chunk nobody knows the state but by RSET.
+                self.needs_reset = self.in_chunks and reply.severity is not Severity.POSITIVE
                 self._answer_accepted(reply.to_reply())
 
     def _take_mail(self, reply: ServerReply) -> None:

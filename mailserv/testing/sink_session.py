@@ -77,6 +77,7 @@ class Session:
         self._login = ""
         self._mail = ""
         self._rcpts: list[str] = []
+        self._chunks = b""
 
     def run(self) -> None:
         """Until either side has had enough."""
@@ -86,6 +87,7 @@ class Session:
             "MAIL": self._mail_from,
             "RCPT": self._rcpt_to,
             "DATA": self._data,
+            "BDAT": self._bdat,
             "RSET": self._rset,
             "STARTTLS": self._start_tls,
             "AUTH": self._auth,
@@ -138,7 +140,21 @@ class Session:
             self._read()
         end = (b"\r\n" + self._buffer).index(b"\r\n.\r\n")
         content, self._buffer = self._buffer[:end], self._buffer[end + 3 :]
-        content = (b"\r\n" + content).replace(b"\r\n.", b"\r\n")[2:]
+        self._take((b"\r\n" + content).replace(b"\r\n.", b"\r\n")[2:])
+
+    def _bdat(self, line: str) -> None:
+        """RFC 3030: the octets are read whatever is said of them."""
+        octets = int(line.split(" ")[1])
+        while len(self._buffer) < octets:
+            self._read()
+        self._chunks, self._buffer = self._chunks + self._buffer[:octets], self._buffer[octets:]
+        if line.upper().endswith(" LAST"):
+            content, self._chunks = self._chunks, b""
+            self._take(content)
+        else:
+            self._say(line, "250 2.0.0 Ok" if self._rcpts else "503 5.5.1 RCPT first")
+
+    def _take(self, content: bytes) -> None:
         default = "250 2.0.0 Taken" if self._rcpts else "554 5.5.1 No valid recipients"
         taken = TakenMessage(self._mail, tuple(self._rcpts), content, self._helo, self._is_tls, self._login)
         message = taken if self._rcpts else None  # there was a 354 for nobody
@@ -148,7 +164,7 @@ class Session:
 
     def _rset(self, line: str) -> None:
         if self._say(line, "250 2.0.0 Ok") == 2:
-            self._mail, self._rcpts = "", []
+            self._mail, self._rcpts, self._chunks = "", [], b""
 
     def _start_tls(self, line: str) -> None:
         context = self._director.context

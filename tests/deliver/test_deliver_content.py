@@ -191,3 +191,46 @@ def test_a_session_has_no_more_transactions_than_the_server_says(serve, transpor
     attempts = list(transport().deliver([delivery(hop(mx)) for _ in range(5)]))
     assert all(isinstance(attempt.outcomes[0], Delivered) for attempt in attempts)
     assert (len(mx.messages), mx.connections) == (5, 3)
+
+
+BINARY = b"Subject: x\r\n\r\na\nb\0c\r.\r\n" + b"x" * 2000
+BINARY_OFFERS = ("PIPELINING", "CHUNKING", "BINARYMIME")
+
+
+def binary(next_hop: str, *recipients: str, **more):
+    return delivery(next_hop, *recipients, content=BINARY, parameters={"BODY": "BINARYMIME"}, **more)
+
+
+@pytest.mark.parametrize("offers", [BINARY_OFFERS, BINARY_OFFERS[1:]], ids=["pipelining", "one by one"])
+def test_binary_content_goes_by_bdat_as_it_is(serve, transport, offers):
+    mx = serve({"RCPT TO:<r1@": "550 5.1.1 No"}, capabilities=offers)
+    attempts = list(transport().deliver([binary(hop(mx), "r0@example.net", "r1@example.net"), delivery(hop(mx))]))
+    assert [type(outcome) for attempt in attempts for outcome in attempt.outcomes] == [Delivered, Failed, Delivered]
+    assert [message.content for message in mx.messages] == [BINARY, CONTENT]
+    assert mx.messages[0].mail.endswith(" BODY=BINARYMIME")
+    assert f"BDAT {len(BINARY)} LAST" in mx.commands
+    assert (mx.commands.count("DATA"), mx.connections) == (1, 1)
+
+
+@pytest.mark.parametrize("offers", [("PIPELINING", "CHUNKING"), ("BINARYMIME",), ()])
+def test_binary_content_fails_where_it_is_not_taken(serve, transport, offers):
+    mx = serve(capabilities=offers)
+    [attempt] = transport().deliver([binary(hop(mx))])
+    assert isinstance(attempt.outcomes[0], Failed)
+    assert attempt.outcomes[0].reply.enhanced == "5.6.3"
+    assert mx.messages == []
+
+
+def test_after_a_refused_chunk_rset_is_said_before_the_next_message(serve, transport):
+    mx = serve({"DOT": ["550 5.7.1 No"]}, capabilities=BINARY_OFFERS)
+    attempts = list(transport().deliver([binary(hop(mx)), binary(hop(mx))]))
+    assert [type(attempt.outcomes[0]) for attempt in attempts] == [Failed, Delivered]
+    bdat = f"BDAT {len(BINARY)} LAST"
+    assert [line for line in mx.commands if line in {bdat, "RSET"}] == [bdat, "RSET", bdat]
+
+
+def test_a_binary_message_for_nobody_is_not_sent(serve, transport):
+    mx = serve({"RCPT": ["550 5.1.1 No"]}, capabilities=BINARY_OFFERS)
+    attempts = list(transport().deliver([binary(hop(mx)), delivery(hop(mx))]))
+    assert [type(attempt.outcomes[0]) for attempt in attempts] == [Failed, Delivered]
+    assert not any(line.startswith("BDAT") for line in mx.commands)
