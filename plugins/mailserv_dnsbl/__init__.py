@@ -71,7 +71,7 @@ class Plugin:
         score = sum(zone.weight for zone in listed)
         if not listed or _listing(self._settings.allow_zones, answers):
             return None
-        names = ", ".join(zone.zone for zone in listed)
+        names = ", ".join(dict.fromkeys(zone.zone for zone in listed))
         refused = score >= self._settings.threshold
         log = self._log.bind(session=peer.session_id, ip=peer.ip)
         log.info("dnsbl_listed", zones=names, score=score, refused=refused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import msgspec
@@ -16,6 +17,7 @@ from mailserv.mail.plugin import Names, ResolverError, Services
 from mailserv.mail.values import Duration, Network
 from mailserv.mail.verdict import Verdict, reject, tempfail
 
+WORKERS = 32  # domains at once; when a dead name server holds them all, others wait their time and come again
 MOST_HOSTS = 10  # MX hosts that are looked at: one that can be reached is enough
 
 
@@ -30,7 +32,7 @@ class SenderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         msgspec.Meta(description="senders' domains that are not looked at: those that only exist inside"),
     ] = ()
     time_limit: Annotated[
-        Duration, msgspec.Meta(description="after it no further question is asked, and the client comes again")
+        Duration, msgspec.Meta(description="a domain without an answer then is a 451; less than the plugin's budget")
     ] = Duration(8)
 
 
@@ -41,6 +43,7 @@ class Plugin:
         self._settings = settings
         self._domains = {domain.lower() for domain in settings.domains}
         self._dns = services.dns
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="sender")
         self._monotonic = services.monotonic
         self._log = services.log
 
@@ -57,13 +60,22 @@ class Plugin:
             log.info("sender_refused", domain=domain, reply=str(verdict.reply), why=verdict.reason)
         return verdict
 
+    @hookimpl
+    def shutdown(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def _examine(self, domain: str) -> Verdict | None:
-        ends = self._monotonic() + self._settings.time_limit
+        limit = self._settings.time_limit
+        ends = self._monotonic() + limit
         look_up = _LookUp(self._dns, lambda: self._monotonic() >= ends)
+        question = self._pool.submit(look_up.mail_addresses, domain)
         try:
-            addresses = look_up.mail_addresses(domain)
+            addresses = question.result(limit)
+        except TimeoutError:
+            question.cancel()
+            return _later(domain, f"{domain}: no answer within {limit:g} s")
         except ResolverError as error:
-            return tempfail(f"Sender domain {domain} cannot be looked up now", enhanced="4.4.3", reason=str(error))
+            return _later(domain, str(error))
         if isinstance(addresses, Verdict):
             return addresses
         if not addresses:
@@ -72,6 +84,10 @@ class Plugin:
             reason = f"{domain}: {', '.join(addresses[:5])}"
             return reject(f"Sender domain {domain} takes mail at unreachable addresses only", reason=reason)
         return None
+
+
+def _later(domain: str, reason: str) -> Verdict:
+    return tempfail(f"Sender domain {domain} cannot be looked up now", enhanced="4.4.3", reason=reason)
 
 
 class _LookUp:

@@ -78,6 +78,11 @@ def listed(ip: str, zones: str) -> str:
         ({"zones": [{**WORSE, "answers": ["127.0.0.2/31"]}]}, "192.0.2.1", ""),
         ({"zones": [{**WORSE, "answers": ["127.0.0.2", "127.0.0.4/30"]}]}, "192.0.2.1", "worse.test"),
         ({"zones": [{**WORSE, "answers": ["127.0.0.10"]}]}, "192.0.2.1", "worse.test"),
+        (
+            {"zones": [{**WORSE, "answers": ["127.0.0.4"]}, {**WORSE, "answers": ["127.0.0.10"]}], "threshold": 2},
+            "192.0.2.1",
+            "worse.test",
+        ),
         ({"zones": [BAD], "allow_zones": [GOOD]}, "192.0.2.2", ""),
         ({"zones": [BAD], "allow_zones": [{**GOOD, "answers": ["127.0.4.0/24"]}]}, "192.0.2.2", "bad.test"),
         ({"zones": [BAD], "networks": ["192.0.2.0/24"]}, "192.0.2.1", ""),
