@@ -199,6 +199,8 @@ def test_the_client_and_the_log_hear_why(lists: FakeZone) -> None:
         assert sent(running) == {ALICE: listed("127.0.0.1", "bad.test")}
         (line,) = running.wait_for_log("dnsbl_listed")
         assert (line["ip"], line["zones"], line["score"], line["refused"]) == ("127.0.0.1", "bad.test", 1, True)
+        (line,) = running.wait_for_log("refused", command="rcpt")
+        assert line["why"] == "dnsbl: score 1 of 1: bad.test"
         assert sent(running, login=True) == {}
 
 

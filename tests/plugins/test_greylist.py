@@ -196,6 +196,7 @@ def test_a_triplet_waits_over_a_restart_and_is_known_after_another(tmp_path: Pat
         assert (line["forward_path"], line["seconds"]) == (ALICE, 300)
         (line,) = running.wait_for_log("refused", command="rcpt")
         assert line["reply"] == told(300)
+        assert line["why"] == "greylist: 127.0.0.0/24 is new with this sender and recipient: 300 s"
     clock.advance(300)
     with server(clock, tmp_path) as running:
         assert sent(running) == ""

@@ -176,6 +176,8 @@ def test_counts_last_over_a_restart_and_the_log_names_the_limit(tmp_path: Path) 
         assert sent(running, login=True) == f"451 4.7.1 Limit reached: {words}; try again in 3600 seconds"
         (line,) = running.wait_for_log("rate_limited")
         assert (line["limit"], line["seconds"]) == (words, 3600)
+        (line,) = running.wait_for_log("refused")
+        assert line["why"] == f"ratelimit: {words}"
         assert sent(running) == ""
     clock.advance(HOUR)
     with server(tmp_path, clock, login={"messages_per_hour": 2}) as running:

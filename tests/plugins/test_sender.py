@@ -170,6 +170,8 @@ def test_the_client_and_the_log_hear_why(domain: str, expected: str) -> None:
         if expected:
             (line,) = running.wait_for_log("sender_refused", domain=domain)
             assert line["reply"] == expected
+            (refused,) = running.wait_for_log("refused", command="mail")
+            assert refused["why"] == f"sender: {line['why']}"
         assert sent(running, "") == ""
         assert sent(running, ALICE, login=(ALICE, "secret")) == ""
 
