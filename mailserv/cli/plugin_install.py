@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import invalidate_caches
 from importlib.metadata import distributions, entry_points
 from pathlib import Path
@@ -17,6 +18,9 @@ from mailserv.cli.common import config_option, refuse
 from mailserv.cli.config import config_path
 from mailserv.cli.plugin_found import OURS, installed, is_enabled, require, settings_for
 from mailserv.hooks.host import GROUP
+
+Kept = dict[str, list[tuple[Path, Path]]]
+"""Distribution → its files, each as (copy, where it was)."""
 
 
 @click.command("install", context_settings={"ignore_unknown_options": True})
@@ -34,14 +38,15 @@ def install(what: tuple[str, ...], config: Path | None) -> None:
       mailserv plugin install --editable ./mailserv-hello
     """
     settings_for(config)  # a settings file that is wrong is told of before anything changes
-    before = _versions()
-    brought = _pip_install(what)
-    names = _plugins_of(brought)
-    problem = "" if names else f"{what[-1]} brings no plugin: it has no entry point in the group {GROUP}"
-    problem = problem or "; ".join(filter(None, (_load_problem(name, config) for name in names)))
-    if problem:
-        _undo(brought, before)
-        raise refuse(f"{problem}; the installation was undone")
+    with tempfile.TemporaryDirectory(prefix="mailserv-kept-") as folder:
+        kept, before = _keep(Path(folder)), _versions()
+        brought = _pip_install(what)
+        names = _plugins_of(brought)
+        problem = "" if names else f"{what[-1]} brings no plugin: it has no entry point in the group {GROUP}"
+        problem = problem or "; ".join(filter(None, (_load_problem(name, config) for name in names)))
+        if problem:
+            _undo([name for name in brought if name in kept or name not in before], kept)
+            raise refuse(f"{problem}; the installation was undone")
     for name in names:
         found = installed()[name]
         click.echo(f'installed {name} {found.version}; it runs when enabled in [plugins] has "{name}"')
@@ -72,7 +77,7 @@ def uninstall(name: str, config: Path | None) -> None:
 
 
 def _pip_install(what: Sequence[str]) -> dict[str, str]:
-    """What was asked for, not what it needs: distribution → version."""
+    """What was asked for, not what it needs: distribution → version. Raises click's exception when pip fails."""
     with tempfile.TemporaryDirectory(prefix="mailserv-pip-") as folder:
         report = Path(folder) / "report.json"
         _pip("install", "--report", str(report), *what)
@@ -86,13 +91,28 @@ def _there_already(what: str) -> dict[str, str]:
     return {name: version for name, version in _versions().items() if name == what}
 
 
-def _undo(brought: dict[str, str], before: dict[str, str]) -> None:
-    """Take away what is new; bring back the version that was there, as far as pip can find it."""
-    for name in brought:
-        if name not in before:
-            _pip("uninstall", "--yes", name)
-        elif before[name] != brought[name]:
-            _pip("install", "--no-deps", f"{name}=={before[name]}")
+def _keep(folder: Path) -> Kept:
+    """Copies of the files of every plugin that is not ours: pip would fetch an older version from nowhere."""
+    kept: Kept = {}
+    for entry in entry_points(group=GROUP):
+        if entry.dist is None or entry.dist.name == OURS or entry.dist.name in kept:
+            continue
+        files = [Path(str(each.locate())) for each in entry.dist.files or ()]
+        kept[entry.dist.name] = [(folder / f"{entry.dist.name}-{number}", file) for number, file in enumerate(files)]
+        for copy, file in kept[entry.dist.name]:
+            if file.is_file():
+                shutil.copy2(file, copy)
+    return kept
+
+
+def _undo(names: Iterable[str], kept: Kept) -> None:
+    """Take away what came; put back the plugin that was there before."""
+    for name in names:
+        _pip("uninstall", "--yes", name)
+        for copy, file in kept.get(name, ()):
+            if copy.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(copy, file)
 
 
 def _pip(*arguments: str) -> None:

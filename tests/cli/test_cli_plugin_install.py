@@ -91,6 +91,21 @@ def test_one_that_does_not_load_is_taken_away_again(environment: Environment) ->
     assert "broken" not in environment.mailserv("plugin", "list").stdout
 
 
+@pytest.mark.parametrize("version", ["0.1.0", "0.2.0"])
+def test_one_that_no_longer_loads_leaves_the_one_that_was_there(environment: Environment, version: str) -> None:
+    folder = environment.package("fresh")
+    assert environment.mailserv("plugin", "install", *OFFLINE, str(folder)).returncode == 0
+    environment.package("fresh", lambda text: text.replace("def smtp_rcpt", "def smtp_rcpttt"))
+    facts = folder / "pyproject.toml"
+    facts.write_text(facts.read_text().replace('version = "0.1.0"', f'version = "{version}"'))
+    ran = environment.mailserv("plugin", "install", *OFFLINE, str(folder))
+    assert ran.stderr.endswith("; the installation was undone\n")
+    assert environment.mailserv("plugin", "check", "fresh").returncode == 0
+    (line,) = [line for line in environment.mailserv("plugin", "list").stdout.splitlines() if line.startswith("fresh ")]
+    assert line.split()[1] == "0.1.0"
+    assert environment.mailserv("plugin", "uninstall", "fresh").returncode == 0
+
+
 def test_what_brings_no_plugin_is_taken_away_again(environment: Environment) -> None:
     folder = environment.package("other")
     facts = folder / "pyproject.toml"
@@ -98,6 +113,22 @@ def test_what_brings_no_plugin_is_taken_away_again(environment: Environment) -> 
     ran = environment.mailserv("plugin", "install", *OFFLINE, str(folder))
     assert ran.returncode == 1
     assert "brings no plugin" in ran.stderr
+
+
+def test_what_was_there_and_is_no_plugin_stays(environment: Environment) -> None:
+    folder = environment.folder / "library"
+    folder.mkdir()
+    (folder / "library.py").write_text("")
+    (folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "library"\nversion = "1"\n[tool.setuptools]\npy-modules = ["library"]\n'
+    )
+    python = str(environment.folder / "venv" / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "-q", *OFFLINE, str(folder)], check=True)
+    for what in ("library", str(folder)):
+        ran = environment.mailserv("plugin", "install", *OFFLINE, what)
+        assert "brings no plugin" in ran.stderr
+        subprocess.run([python, "-c", "import library"], check=True, cwd=environment.folder)
 
 
 def test_what_pip_cannot_find_is_one_line(environment: Environment) -> None:
