@@ -72,7 +72,7 @@ def test_hook_register_smtp_extensions_a_command_that_fails_costs_451_and_no_mor
     server: MailServer, talk: SmtpTalk, line: str, event: str
 ) -> None:
     assert talk.say(line).startswith("451 4.3.0")
-    assert server.log.matching(event, plugin="bad")
+    assert server.wait_for_log(event, plugin="bad")
     assert talk.message("smith@example.net", "alice@example.org").startswith("250")
 
 
