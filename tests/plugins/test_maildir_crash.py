@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import smtplib
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from mailserv.store.sqlite import open_store
 READY = r"^ready "
 DELIVERED = "event=delivery .*outcome=delivered"
 LIVES = 8
-MESSAGES = 15  # of one life
+MESSAGES = 5  # of one life
 CONFIG = """hostname = "mail.example.org"
 data_dir = "data"
 local_domains = ["example.org"]
@@ -43,15 +45,22 @@ def waiting(folder: Path) -> int:
         store.close()
 
 
-def read_some(maildir: Path) -> None:
+def read_all(maildir: Path) -> None:
     """What a mail reader does: it moves new mail to cur, and flags it."""
-    for file in list((maildir / "new").iterdir())[::2]:
+    for file in list((maildir / "new").iterdir()):
         file.rename(maildir / "cur" / f"{file.name}:2,S")
+
+
+def wait_for(count: int, folder: Path) -> None:
+    """Return at the very moment when the last of so many files is there: its outcome cannot be committed yet."""
+    end = time.monotonic() + 30
+    while not folder.exists() or len(os.listdir(folder)) < count:
+        assert time.monotonic() < end
 
 
 @pytest.mark.crash
 def test_no_message_is_missing_and_none_is_there_twice_invariant_2(tmp_path: Path) -> None:
-    """A kill right after a 250 falls between the rename and the commit of its outcome, or beside that."""
+    """The kill falls between a rename and the commit of its outcome, and a reader has moved the file by the next life."""
     maildir = tmp_path / "mail" / "bob"
     maildir.mkdir(parents=True)
     (tmp_path / "mailserv.toml").write_text(CONFIG.format(folder=tmp_path / "mail"))
@@ -61,10 +70,10 @@ def test_no_message_is_missing_and_none_is_there_twice_invariant_2(tmp_path: Pat
             client = smtplib.SMTP("127.0.0.1", port, "client.example.net", timeout=30)
             for number in range(life * MESSAGES, (life + 1) * MESSAGES):
                 client.sendmail("carol@far.example", ["bob@example.org"], b"X-Number: %d\r\n\r\nHello.\r\n" % number)
+            wait_for(MESSAGES, maildir / "new")
             process.signal(signal.SIGKILL)
             client.close()
-        if (maildir / "cur").exists():
-            read_some(maildir)
+        read_all(maildir)
     left = waiting(tmp_path)
     with running("serve", "--config", "mailserv.toml", cwd=tmp_path) as process:
         process.until(READY)
