@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from mailserv.logging import get_logger
 from mailserv.mail.extension import (
@@ -44,10 +44,10 @@ def _verb(plugin: str, verb: Verb) -> Verb:
 
     def handle_and_tell(view: Any, argument: str) -> Any:
         answer = handle(view, argument)
-        if not isinstance(answer, LookUp | StartQueue):
-            return answer
-        tell = _guard(plugin, stage, answer.tell, (Reply,), LOCAL_ERROR)
-        return replace(answer, tell=tell) if isinstance(answer, LookUp) else replace(answer, tell=tell)
+        if isinstance(answer, LookUp | StartQueue):
+            tell = _guard(plugin, stage, answer.tell, (Reply,), LOCAL_ERROR)
+            return replace(cast("Any", answer), tell=tell)  # each of the two has the field
+        return answer
 
     payload = verb.payload and _guard(plugin, stage, verb.payload, (Payload, type(None)), None)
     return replace(verb, handle=handle_and_tell, payload=payload)

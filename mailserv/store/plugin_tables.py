@@ -13,10 +13,10 @@ PUT = """
     INSERT INTO plugin_value (plugin, key, value, expires_at) VALUES (?, ?, ?, ?)
     ON CONFLICT (plugin, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at"""
 INCREMENT = """
-    INSERT INTO plugin_value (plugin, key, value, expires_at) VALUES (?1, ?2, ?3, ?4)
+    INSERT INTO plugin_value (plugin, key, value, expires_at) VALUES (:plugin, :key, :by, :expires_at)
     ON CONFLICT (plugin, key) DO UPDATE SET
-        value = excluded.value + CASE WHEN expires_at > ?5 THEN value ELSE 0 END,
-        expires_at = CASE WHEN expires_at > ?5 THEN expires_at ELSE excluded.expires_at END
+        value = excluded.value + CASE WHEN expires_at > :now THEN value ELSE 0 END,
+        expires_at = CASE WHEN expires_at > :now THEN expires_at ELSE excluded.expires_at END
     RETURNING value"""
 DELETE = "DELETE FROM plugin_value WHERE plugin = ? AND key = ?"
 EXPIRE_OWN = """
@@ -50,7 +50,13 @@ class PluginTable:
 
     def increment(self, key: str, by: int, expires_at: float) -> int:
         """Add, and the sum. What has expired begins at 0 again. Raises StoreError."""
-        values = (self._plugin, key, by, expires_at, self._clock.now())
+        values = {
+            "plugin": self._plugin,
+            "key": key,
+            "by": by,
+            "expires_at": expires_at,
+            "now": self._clock.now(),
+        }
 
         def action(work: Work) -> int:
             ((count,),) = work.connection.execute(INCREMENT, values).fetchall()
