@@ -80,6 +80,8 @@ class SmtpSession:
             _log.exception("session_failed", session=self._peer.session_id, ip=self._peer.ip)
             self._farewell(Reply(421, "4.3.0", "Local error; closing"))
         finally:
+            if self._reason not in {"quit", "lost"}:
+                self._connection.say_no_more()
             self._end_transaction()
             metrics.SESSIONS.labels(self._peer.service).dec()
             self._log_end()

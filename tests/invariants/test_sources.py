@@ -17,7 +17,8 @@ ASKING = {
     "socket": {"getaddrinfo", "gethostbyname", "gethostbyaddr", "getnameinfo", "getfqdn"},
 }  # fmt: skip
 MAY = {
-    "plugins/mailserv_lmtp/session.py": "the absolute deadline of a socket: what a plugin is given tells the date only",
+    "plugins/mailserv_lmtp/session.py": "the absolute deadline of a socket, which the kernel keeps",
+    "plugins/mailserv_pipe/running.py": "the absolute deadline of a process, which the kernel keeps",
 }
 
 
