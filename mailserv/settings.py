@@ -44,6 +44,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     sessions: Annotated[int, Meta(ge=1, description="SMTP sessions at once; one more gets 421")] = 200
     sessions_per_ip: Annotated[int, Meta(ge=0, description="sessions at once from one address; 0: no limit")] = 20
     connections_per_minute: Annotated[int, Meta(ge=0, description="new sessions from one address; 0: no limit")] = 120
+    one_core: Annotated[
+        bool, Meta(description="all threads on one core, where they do not fight over Python's lock")
+    ] = True
     pop3_sessions: Annotated[int, Meta(ge=1, description="POP3 sessions at once")] = 200
     errors: Annotated[int, Meta(ge=1, description="protocol errors that close a session")] = 10
     unknown_recipients: Annotated[int, Meta(ge=1, description="unknown recipients that close a session")] = 10

@@ -11,6 +11,7 @@ import click
 from mailserv import logging
 from mailserv.cli.common import config_option
 from mailserv.cli.config import read_and_check
+from mailserv.cli.one_core import stay_on_one_core
 from mailserv.cli.running import log, run, signals
 from mailserv.cli.sd_notify import notify
 from mailserv.config import Loaded, diff
@@ -36,6 +37,8 @@ def serve(config: Path | None) -> None:
     os.umask(0o077)
     with signals() as taken:
         loaded = read_and_check(config)
+        if loaded.settings.limits.one_core:
+            stay_on_one_core()
         _configure_log(loaded)
         running = _Running(loaded.settings, config)
         run(running.server, taken, running.reload)

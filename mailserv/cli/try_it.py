@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from mailserv import logging
+from mailserv.cli.one_core import stay_on_one_core
 from mailserv.cli.running import run, signals
 from mailserv.clock import SystemClock
 from mailserv.mail.values import Duration
@@ -62,6 +63,7 @@ def try_it(data_dir: Path) -> None:
     demo = Demo(data_dir.absolute(), {service: _free_port(port) for service, port in PORTS.items()})
     _prepare(demo.data_dir)
     with signals() as taken:
+        stay_on_one_core()
         logging.configure("short", "info")
         click.echo(guide(demo))
         run(Server(settings(demo)), taken, _nothing)

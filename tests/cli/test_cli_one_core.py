@@ -1,0 +1,35 @@
+"""`[limits] one_core`: the server's threads are on one core, or on all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from serving import running
+
+CONFIG = """
+hostname = "mail.example.org"
+data_dir = "{folder}/data"
+local_domains = ["example.org"]
+listen = [{{ service = "smtp", address = "127.0.0.1:0" }}]
+[limits]
+{limit}
+"""
+
+
+@pytest.mark.parametrize(("limit", "is_one"), [("", True), ("one_core = true", True), ("one_core = false", False)])
+def test_every_thread_is_where_the_setting_says(tmp_path: Path, limit: str, is_one: bool) -> None:
+    config = tmp_path / "mailserv.toml"
+    config.write_text(CONFIG.format(folder=tmp_path, limit=limit))
+    ours = os.sched_getaffinity(0)
+    with running("serve", "--config", str(config), cwd=tmp_path) as process:
+        process.until("^ready ")
+        threads = [int(entry.name) for entry in Path(f"/proc/{process.pid}/task").iterdir()]
+        cores = {frozenset(os.sched_getaffinity(thread)) for thread in threads}
+        process.stop()
+    assert len(threads) > 3
+    assert len(cores) == 1, "all threads alike"
+    (found,) = cores
+    assert found <= ours
+    assert len(found) == (1 if is_one else len(ours))
