@@ -271,6 +271,7 @@ class SmtpSession:
 
     def _on_quit(self, _: commands.Quit) -> None:
         self._reason = "quit"
+        self._place.vacate()
         self._core.answer(reply.CLOSING)
         self._closing = True
 

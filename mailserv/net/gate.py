@@ -23,9 +23,10 @@ class Place:
     an order (write one's own, then read the other's) in which at least one of both sees the other.
     """
 
-    __slots__ = ("busy", "connection", "engaged", "ip", "leave_with", "since")
+    __slots__ = ("busy", "connection", "engaged", "give_up", "ip", "leave_with", "since")
 
-    def __init__(self, ip: str, since: float, connection: Connection) -> None:
+    def __init__(self, ip: str, since: float, connection: Connection, give_up: Callable[[Place], None]) -> None:
+        self.give_up = give_up
         self.ip = ip
         self.since = since
         self.connection = connection
@@ -44,6 +45,10 @@ class Place:
     def end(self) -> None:
         """The transaction is over; the session loop looks at `leave_with` next."""
         self.busy = False
+
+    def vacate(self) -> None:
+        """Before the last reply: whoever reads it may come back faster than this thread ends. Idempotent."""
+        self.give_up(self)
 
     def ask_to_leave(self, farewell: Reply) -> None:
         """An idle session wakes up and says `farewell`; a busy one does so when its transaction is over. Any thread."""
@@ -85,7 +90,7 @@ class Gate:
                 return reply.TOO_MANY_SESSIONS
             if len(self._places) >= self.limits.sessions and not self._shed(now):
                 return reply.TOO_MANY_SESSIONS
-            place = Place(key, now, connection)
+            place = Place(key, now, connection, self.leave)
             self._places[place] = None
             self._per_ip[key] = self._per_ip.get(key, 0) + 1
             return place

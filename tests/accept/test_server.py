@@ -154,3 +154,11 @@ def test_message_accepted_is_told_after_the_commit(tmp_path: Path) -> None:
         talk.say("EHLO x.example.net")
         queue_id = talk.message("x@example.net", "alice@example.org").rpartition(" ")[2]
         assert (tmp_path / "told").read_text() == queue_id
+
+
+def test_who_says_quit_may_come_back_at_once() -> None:
+    with mail_server(limits=Limits(sessions=1, sessions_per_ip=1, connections_per_minute=0)) as server:
+        for _ in range(50):
+            with SmtpTalk(server.connect()) as talk:
+                assert talk.greeting.startswith("220")
+                assert talk.say("QUIT").startswith("221")

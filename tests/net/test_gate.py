@@ -69,6 +69,15 @@ def test_leaving_twice_counts_once(clock: FakeClock, clients: Clients) -> None:
     assert isinstance(gate.enter("192.0.2.1", clients.connection()), Reply)
 
 
+def test_a_place_is_free_before_the_last_reply(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(1, 1), clock)
+    place = enter(gate, clients)
+    place.vacate()
+    enter(gate, clients)
+    gate.leave(place)
+    assert isinstance(gate.enter("192.0.2.1", clients.connection()), Reply)
+
+
 def test_one_address_cannot_take_all_places(clock: FakeClock, clients: Clients) -> None:
     gate = Gate(GateLimits(100, 2), clock)
     enter(gate, clients, "192.0.2.1")
