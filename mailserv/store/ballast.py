@@ -43,6 +43,11 @@ class Ballast:
                 return
             self._is_there = True
 
+    def look(self) -> None:
+        """Another process may have thrown it out."""
+        with self._lock:
+            self._is_there = self._path.exists()
+
     def throw_out(self) -> bool:
         """Free its room. False when there was nothing to free."""
         with self._lock:

@@ -154,6 +154,7 @@ class SqliteStore:
     def look(self) -> None:
         """Another process changed the database. Raises StoreError."""
         self.refresh()
+        self._ballast.look()
         now = self._clock.now()
         due = [route for route, at in self.destinations() if at <= now]
         self.writer.run(lambda work: work.queued.update(due))

@@ -52,6 +52,15 @@ def test_another_process_may_have_taken_it_in(tmp_path: Path) -> None:
     assert ballast.throw_out()
 
 
+def test_what_another_process_threw_out_is_taken_in_again(tmp_path: Path) -> None:
+    ballast = Ballast(tmp_path / "ballast")
+    ballast.take_in()
+    assert Ballast(tmp_path / "ballast").throw_out()
+    ballast.look()
+    ballast.take_in()
+    assert (tmp_path / "ballast").exists()
+
+
 def writer(folder: Path, tries: list[str]) -> Writer:
     sqlite3.connect(folder / "x.db").close()
 
