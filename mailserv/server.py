@@ -17,6 +17,7 @@ from mailserv.accept.submitting import Submitter
 from mailserv.bounce.policy import Bouncer
 from mailserv.clock import Clock, SystemClock
 from mailserv.config import diff, parse_listen_address
+from mailserv.deliver.asking import DeliverHooks
 from mailserv.deliver.mx import SMTP_PORT
 from mailserv.deliver.tls_policy import HopPolicy, hop_policies
 from mailserv.deliver.transports import SmtpTransport, Transports
@@ -235,6 +236,7 @@ class Server:
             policies=_hop_policies(settings),
             listening=[(host, port) for service, host, port in self.listening if service == "smtp"],
             port=self._smtp_port,
+            hooks=DeliverHooks(plugins.runner),
         )
         self._dispatcher = Dispatcher(
             self.store,

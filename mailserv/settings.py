@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from mailserv.mail.tls_mode import TLSMode
 from mailserv.mail.values import Duration, Network, Secret, Size
 
 Service = Literal["smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", "metrics"]
@@ -94,9 +95,7 @@ class Routed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """`[routes]` in its long form: `"example.net" = { to = "smtp:[host]:587", tls = "verify", user = …, password = … }`."""
 
     to: Annotated[str, Meta(description='"smtp:[host]:port" (no MX look-up), "smtp:domain", or a plugin transport')]
-    tls: Annotated[
-        Literal["none", "opportunistic", "require", "verify"], Meta(description="STARTTLS to this next hop")
-    ] = "opportunistic"
+    tls: Annotated[TLSMode, Meta(description="STARTTLS to this next hop")] = "opportunistic"
     user: Annotated[str, Meta(description="AUTH to the smarthost; with a password")] = ""
     password: Annotated[Secret, Meta(description='a string, { file = "…" } or { env = "…" }')] = Secret("")
 

@@ -55,6 +55,8 @@ class Sample:
             Delivery: Delivery(_QUEUE_ID, self.reverse_path, {}, self.content, 0.0, self.peer.login, route, (row,)),
             Outcome: Deferred(Reply(451, "4.3.0", "Later"), "mx.example.org [192.0.2.2]:25"),
             "queue_id": _QUEUE_ID,
+            "next_hop": route.next_hop,
+            "host": "mx.example.org",
             "ip": self.peer.ip,
             "service": self.peer.service,
             "session_id": self.peer.session_id,

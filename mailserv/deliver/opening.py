@@ -13,7 +13,7 @@ from mailserv.clock import Clock
 from mailserv.deliver.connections import ClientConnection, Timeouts, describe
 from mailserv.deliver.mx import Target
 from mailserv.deliver.tls_policy import ClientContexts, HopPolicy
-from mailserv.errors import ProtocolError
+from mailserv.errors import PluginError, ProtocolError
 from mailserv.logging import get_logger
 from mailserv.mail.outcome import Deferred, Failed
 from mailserv.mail.reply import Reply, Severity
@@ -21,6 +21,8 @@ from mailserv.protocol.smtp_client import Handshake, Opened, Refused, Step, TLSW
 
 SLOW_SECONDS = 60.0  # how long a host that let us wait for nothing is not tried again
 MAX_SLOW = 1_000  # such hosts remembered
+
+POLICY_UNKNOWN = Reply(451, "4.7.5", "It is not known now how much TLS this host must offer")
 
 _log = get_logger("deliver")
 
@@ -134,10 +136,11 @@ class Hosts:
     def __init__(
         self,
         find: Callable[[], Sequence[Target] | Deferred | Failed],
-        policy: HopPolicy,
+        policy: Callable[[Target], HopPolicy],
         opener: Opener,
         slow: SlowHosts,
     ) -> None:
+        """`policy` is asked before each connection; it may raise PluginError: then that host is not used now."""
         self._find = find
         self._policy = policy
         self._opener = opener
@@ -157,7 +160,7 @@ class Hosts:
             if reply := self._slow.reply(target):
                 self.fail(target, reply)
                 continue
-            opened = self._opener.open(target, self._policy)
+            opened = self._open(target)
             if isinstance(opened, ClientConnection):
                 self._slow.forget(target)
                 return opened
@@ -165,6 +168,13 @@ class Hosts:
                 self._slow.note(target, opened.reply)
             self.fail(target, opened.reply)
         return self._verdict()
+
+    def _open(self, target: Target) -> ClientConnection | HostFailure:
+        try:
+            policy = self._policy(target)
+        except PluginError:  # the runner has told of it; without its word nothing goes out in plain text
+            return HostFailure(POLICY_UNKNOWN)
+        return self._opener.open(target, policy)
 
     def fail(self, target: Target, reply: Reply) -> None:
         """This target is of no use for the rest of the batch."""

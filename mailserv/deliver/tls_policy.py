@@ -5,10 +5,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from mailserv.errors import ConfigError
 from mailserv.mail.route import Route
+from mailserv.mail.tls_mode import TLSMode
 from mailserv.protocol.smtp_client import Login, TLSWish
 from mailserv.settings import Routed
 
@@ -22,7 +22,7 @@ class HopPolicy:
     With a `user` the password goes over TLS only, unless the host is this machine.
     """
 
-    tls: Literal["none", "opportunistic", "require", "verify"] = "opportunistic"
+    tls: TLSMode = "opportunistic"
     user: str = ""
     password: str = field(default="", repr=False)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from mailserv.clock import Clock
+from mailserv.deliver.asking import DeliverHooks
 from mailserv.deliver.connections import IDLE_SECONDS, ClientConnection, IdleConnections, Timeouts
 from mailserv.deliver.mx import SMTP_PORT, Ourselves, find_targets
 from mailserv.deliver.opening import Hosts, Opener, SlowHosts
@@ -55,6 +56,7 @@ class SmtpTransport:
         limits: SessionLimits | None = None,
         contexts: ClientContexts | None = None,
         port: int = SMTP_PORT,
+        hooks: DeliverHooks | None = None,
     ) -> None:
         """`policies`: by next hop, see `hop_policies`. `listening`: our own (ip, port) pairs, so that an MX that points
         back at us is seen. `rng` orders hosts of equal preference. `port`: where MX hosts listen; only tests need another."""
@@ -65,6 +67,7 @@ class SmtpTransport:
         self._ourselves = Ourselves(hostname.lower(), frozenset(listening))
         self._limits = limits or SessionLimits()
         self._port = port
+        self._hooks = hooks or DeliverHooks()
         self._opener = Opener(hostname, clock, timeouts or Timeouts(), contexts or ClientContexts.make())
         self._slow = SlowHosts(clock)
         self._idle = IdleConnections(clock, idle_seconds=self._limits.idle_seconds)
@@ -105,9 +108,10 @@ class SmtpTransport:
         self._idle.close()
 
     def _hosts(self, next_hop: str) -> Hosts:
+        policy = policy_for(self._policies, next_hop)
         return Hosts(
             lambda: find_targets(next_hop, self._resolver, ourselves=self._ourselves, rng=self._rng, port=self._port),
-            policy_for(self._policies, next_hop),
+            lambda target: self._hooks.policy(next_hop, target.host, policy),
             self._opener,
             self._slow,
         )

@@ -14,6 +14,7 @@ from mailserv.mail.message import BytesContent
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import MAILBOX, Route
+from mailserv.mail.tls_mode import TLS_MODES
 from mailserv.mail.verdict import Action, Verdict
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -112,6 +113,11 @@ def is_text(answer: object) -> bool:
 def is_bool(answer: object) -> bool:
     """True or False, not a number that looks like it."""
     return isinstance(answer, bool)
+
+
+def is_tls_mode(answer: object) -> bool:
+    """One of the words of `[routes]` tls."""
+    return isinstance(answer, str) and answer in TLS_MODES
 
 
 def _anything(_: object) -> bool:

@@ -24,6 +24,7 @@ from mailserv.hooks.kinds import (
     is_resolution,
     is_route,
     is_text,
+    is_tls_mode,
 )
 from mailserv.mail.address import Address
 from mailserv.mail.delivery import Delivery, QueuedRow, Transport
@@ -34,6 +35,7 @@ from mailserv.mail.outcome import Outcome
 from mailserv.mail.peer import Peer
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
+from mailserv.mail.tls_mode import TLSMode
 from mailserv.mail.verdict import Verdict
 
 __all__ = ["KINDS", "SPECS", "Kind", "Spec"]
@@ -258,6 +260,18 @@ def retry_delay(delivery: Delivery, row: QueuedRow, outcome: Outcome, delay: flo
     Called: after each attempt that will be repeated, once for all recipients of a message that were tried equally often.
     Thread: a queue worker's. Answer: None: `delay`; else seconds, at most 30 days. When to give up is not asked.
     Raises: `delay`.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.PROVIDE, is_answer=is_tls_mode)
+def tls_policy(next_hop: str, host: str) -> TLSMode | None:
+    """How much TLS a host must offer. `next_hop` is the recipients' domain, or "[host]:port" of [routes]; `host` the name of
+    its MX, or its address where there is no name.
+
+    Called: before each connection of the "smtp" transport; not for one that is kept from the batch before (30 s).
+    Thread: a queue worker's. Answer: None: what [routes] says; else "none", "opportunistic", "require" or "verify", which
+    counts where it is stricter than [routes]. Raises: the host is not used now; the attempt is deferred.
     """
     raise AssertionError("a specification is never called")
 

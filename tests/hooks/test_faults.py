@@ -43,7 +43,13 @@ class Plugin:
 """
 AT_RUN_TIME = [name for name, kind in KINDS.items() if kind is not Kind.COLLECT]
 ONCE = {"startup", "shutdown"}  # called once in a server's life: no breaker can open
-ON_WORKERS = {"retry_delay", "delivery_finished", "rewrite_sender", "delivery_rewrite"}  # no reply depends on them
+ON_WORKERS = {  # no reply depends on them
+    "retry_delay",
+    "delivery_finished",
+    "rewrite_sender",
+    "delivery_rewrite",
+    "tls_policy",
+}
 SAID = {"raise": "plugin_failed", "hang": "plugin_overran", "lie": "plugin_lied"}
 ALICE, STRANGER = "alice@example.org", "stranger@elsewhere.example"
 TEXT = b"Subject: hello\r\n\r\nHi.\r\n"
@@ -90,6 +96,7 @@ class World:
         self.local += self.smtp("smtp", f"MAIL FROM:<{STRANGER}>", f"RCPT TO:<{ALICE}>", "DATA")
 
     def to_outside(self) -> None:
+        self.mx.hang_up()  # a connection that is kept would not be opened
         before = self._attempts()
         if self.smtp("submission", f"MAIL FROM:<{ALICE}>", "RCPT TO:<carol@far.example>", "DATA", login=True):
             self.remote += 1

@@ -12,7 +12,7 @@ import pytest
 from live_kit import plugin_server, seen
 
 from mailserv.errors import ConfigError
-from mailserv.settings import PluginPolicy
+from mailserv.settings import PluginPolicy, Routed
 from mailserv.testing.server import MailServer
 from mailserv.testing.sink import ScriptedMX
 
@@ -252,6 +252,48 @@ def test_hook_retry_delay_says_when(tmp_path: Path) -> None:
         assert row.not_before == pytest.approx(line["next_attempt"])
         assert row.not_before - row.received_at == pytest.approx(77, abs=5)
         assert delays[0] == pytest.approx(300, rel=0.11)
+
+
+@pytest.mark.parametrize(
+    ("routed", "answer", "outcome"),
+    [
+        ("opportunistic", "require", "deferred"),
+        ("require", "none", "deferred"),
+        ("opportunistic", "none", "delivered"),
+        ("none", None, "delivered"),
+    ],
+)
+def test_hook_tls_policy_only_makes_stricter(tmp_path: Path, routed: str, answer: str | None, outcome: str) -> None:
+    body = f"""
+    @hookimpl
+    def tls_policy(self, next_hop, host):
+        SEEN.append((next_hop, host))
+        return {answer!r}
+    """
+    with ScriptedMX() as mx:
+        hop = f"[{mx.host}]:{mx.port}"
+        routes = {"far.example": Routed(to=f"smtp:{hop}", tls=routed)}  # type: ignore[arg-type]
+        with plugin_server(tmp_path, body, routes=routes) as (server, asked):
+            server.send(ALICE, [CAROL], TEXT, login=LOGIN)
+            (line,) = server.wait_for_log("delivery")
+            assert line["outcome"] == outcome
+            assert asked == [(hop, mx.host)]
+
+
+def test_hook_tls_policy_that_fails_lets_nothing_go_in_plain_text(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def tls_policy(self):
+        raise RuntimeError("boom")
+    """
+    with (
+        ScriptedMX() as mx,
+        plugin_server(tmp_path, body, routes={"far.example": f"smtp:[{mx.host}]:{mx.port}"}) as (server, _),
+    ):
+        server.send(ALICE, [CAROL], TEXT, login=LOGIN)
+        (line,) = server.wait_for_log("delivery")
+        assert line["outcome"] == "deferred"
+        assert mx.connections == 0
 
 
 def test_hook_startup_and_shutdown_come_first_and_last(tmp_path: Path) -> None:
