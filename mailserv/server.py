@@ -34,6 +34,7 @@ from mailserv.mail.peer import Peer
 from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
+from mailserv.mail.route import parse_route
 from mailserv.net.connection import Connection
 from mailserv.net.gate import Gate, GateLimits, Place
 from mailserv.net.listener import Listener, Serve
@@ -46,7 +47,6 @@ from mailserv.queue.asking import QueueHooks
 from mailserv.queue.dispatcher import Dispatcher
 from mailserv.resolver import Resolver
 from mailserv.route.asking import RouteHooks
-from mailserv.route.domains import parse_route
 from mailserv.route.router import Router
 from mailserv.settings import Listen, Settings
 from mailserv.store.disk import DISK, Disk

@@ -42,15 +42,15 @@ class Submitter:
         section = header_section(content, context.settings.limits.header_size)
         if headers.count_hops(section) >= context.settings.limits.hops:
             raise SubmitError("it has gone round too often: too many Received fields", retry_later=False)
-        resolved = [(path, self._resolve(context, path)) for path in forward_paths]
+        resolved = [(path, self._resolve(context, path, reverse_path)) for path in forward_paths]
         acceptance = self._acceptance(context, reverse_path, resolved, content)
         if any(headers.count_delivered_to(section, m.recipient) >= SAME_DELIVERED_TO for m in acceptance.mailboxes):
             raise SubmitError("it has gone round: its recipient has had it twice", retry_later=False)
         self._accept(context, acceptance)
         return acceptance.queue_id
 
-    def _resolve(self, context: Context, path: Address) -> Resolution:
-        resolution = context.router.resolve(path)
+    def _resolve(self, context: Context, path: Address, reverse_path: Address) -> Resolution:
+        resolution = context.router.resolve(path, reverse_path=reverse_path)
         if resolution.refusal is not None:
             is_transient = resolution.refusal.severity is Severity.TRANSIENT
             raise SubmitError(f"<{path}>: {resolution.refusal}", retry_later=is_transient)

@@ -72,7 +72,7 @@ class Transaction:
         if len(self._resolutions) >= limit:
             return reply.TOO_MANY_RECIPIENTS
         here = self._here() if rcpt.forward_path.domain.startswith("[") else ""
-        resolution = self._context.router.resolve(rcpt.forward_path, here)
+        resolution = self._context.router.resolve(rcpt.forward_path, here, self.envelope.reverse_path)
         refusal = resolution.refusal or may_relay(self._peer, resolution)
         if refusal is not None:
             return refusal

@@ -195,10 +195,11 @@ def expand_recipient(address: Address) -> Sequence[Address] | None:
 
 
 @hook(Kind.PROVIDE, is_answer=is_route)
-def route_delivery(address: Address, route: Route) -> Route | None:
-    """The transport and the next hop for an address that is not ours.
+def route_delivery(address: Address, route: Route, reverse_path: Address) -> Route | None:
+    """The transport and the next hop for an address that is not ours, and for mail that comes from `reverse_path`.
 
-    Called: for each such recipient when it is routed, which is at RCPT. Thread: the session's or a queue worker's.
+    Called: for each such recipient when it is routed, which is at RCPT; for a question (VRFY, EXPN, whether a login may send
+    as that address) `reverse_path` is the null one. Thread: the session's or a queue worker's.
     Answer: None: `route`, which is what [routes] or the domain's MX say; else the Route to take. Raises: 451 for this RCPT.
     """
     raise AssertionError("a specification is never called")

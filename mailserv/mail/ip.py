@@ -26,3 +26,13 @@ def is_within(ip: str, networks: Iterable[Network]) -> bool:
     """Whether the address lies in one of them. Raises ValueError."""
     address = parse_ip(ip)
     return any(address in network for network in networks)
+
+
+def plain_ip(ip: str) -> str:
+    """An IP address in one canonical form; IPv4 in IPv6 clothes counts as IPv4. Text that is none stays as it is."""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return ip
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)

@@ -28,11 +28,11 @@ class RouteHooks:
         """The addresses that an address of ours stands for."""
         return self._runner.provide("expand_recipient", address=address) if self._runner and self.expands else None
 
-    def route(self, address: Address, route: Route) -> Route:
+    def route(self, address: Address, route: Route, reverse_path: Address) -> Route:
         """The way out for an address that is not ours; `route` is the settings' own."""
         if not self._runner or not self.routes:
             return route
-        return self._runner.provide("route_delivery", address=address, route=route) or route
+        return self._runner.provide("route_delivery", address=address, route=route, reverse_path=reverse_path) or route
 
     def may_send_as(self, login: str, reverse_path: Address) -> bool | None:
         """None: nobody has an opinion."""

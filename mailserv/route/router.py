@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from mailserv.errors import PluginError
-from mailserv.mail.address import Address, parse_mailbox
+from mailserv.mail.address import NULL_REVERSE_PATH, Address, parse_mailbox
 from mailserv.mail.reply import (
     ALIAS_LOOP,
     BAD_FORWARD_PATH,
@@ -83,11 +83,12 @@ class Router:
         """Raises ConfigError with every problem of the routing settings. `local_ips`: addresses of this host."""
         return cls(RoutingTable.from_settings(settings, local_ips), has_account, first_account, hooks)
 
-    def resolve(self, address: Address, here: str = "") -> Resolution:
-        """Where mail for `address` goes, or why it is refused. `here`: the IP address that the client connected to."""
+    def resolve(self, address: Address, here: str = "", reverse_path: Address = NULL_REVERSE_PATH) -> Resolution:
+        """Where mail for `address` from `reverse_path` goes, or why it is refused. `here`: the IP address that the client
+        connected to."""
         if address.is_null:
             return Resolution(refusal=BAD_FORWARD_PATH)
-        walk = _Walk(self, here)
+        walk = _Walk(self, here, reverse_path)
         known = walk.visit(address, ())
         is_local = walk.is_claimed or walk.is_ours(walk.canonical(address))
         refusal = walk.refusal or (None if known else self._unknown(walk, address))
@@ -122,10 +123,11 @@ class Router:
 class _Walk:
     """One expansion: gathers mailboxes, remotes and steps. `visit` answers whether anything was reached."""
 
-    def __init__(self, router: Router, here: str) -> None:
+    def __init__(self, router: Router, here: str, reverse_path: Address) -> None:
         self._router = router
         self._table = router.table
         self._here = here
+        self._reverse_path = reverse_path
         self._visits = 0
         self.mailboxes: dict[str, Address] = {}
         self.remotes: dict[Address, Route] = {}
@@ -207,7 +209,7 @@ class _Walk:
         domains = self._table.domains
         if address.domain in domains.names or not address.domain:
             return True
-        at_hostname = address.domain == domains.hostname and address.domain not in self._table.hops.exact
+        at_hostname = address.domain == domains.hostname and address.domain not in self._table.hops.table
         return at_hostname and self._is_reserved(address)
 
     def _names(self, address: Address) -> Iterator[Address]:
@@ -266,7 +268,7 @@ class _Walk:
         return self._counted()
 
     def _remote(self, address: Address) -> bool:
-        hop = self._router.hooks.route(address, self._table.hops.find(address.domain))
+        hop = self._router.hooks.route(address, self._table.hops.find(address.domain), self._reverse_path)
         route = self.remotes.setdefault(address, hop)
         self._step(f"route {address}: {route}")
         return self._counted()

@@ -66,7 +66,7 @@ class _Reader:
                 self.problems.append(f'routes."{key}": {error}')
                 continue
             # Two answers to "whose mail is it?": a domain is either served here or sent on.
-            if set(one.exact) & self._local:
+            if set(one.table) & self._local:
                 self.problems.append(f'routes."{key}": this is one of local_domains, its mailboxes are here')
             else:
                 good[key] = text
@@ -74,7 +74,7 @@ class _Reader:
             return NextHops.make(good)
         except ValueError as error:
             self.problems.append(f"routes: {error}")
-            return NextHops({}, {}, None)
+            return NextHops.make({})
 
     def aliases(self) -> dict[str, tuple[Address, ...]]:
         table: dict[str, tuple[Address, ...]] = {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mailserv.errors import AddressSyntaxError
-from mailserv.mail.route import Route
-from mailserv.route.domains import Domains, NextHops, direct_route, parse_route
+from mailserv.mail.route import Route, parse_route
+from mailserv.route.domains import Domains, NextHops, direct_route
 
 DOMAINS = Domains.make("Mail.Example.ORG", ["Example.org", "bücher.example"], ["192.0.2.1", "2001:DB8:0::1"])
 
