@@ -28,6 +28,26 @@ apt_install() {
     apt-get update -qq >&2 && apt-get install -y -qq --no-install-recommends "$@" >&2
 }
 
+# Install packages so that none of them starts a service or asks a question. $*: their names.
+install_quietly() {
+    policy=/usr/sbin/policy-rc.d # invoke-rc.d asks it before it starts anything
+    ours=no
+    if [ ! -e "$policy" ]; then
+        ours=yes
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    if command -v debconf-set-selections >/dev/null; then
+        echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections
+    fi
+    apt_install "$@" || say "$0: apt-get could not install all of: $*"
+    if [ "$ours" = yes ]; then
+        rm -f "$policy"
+        trap - EXIT
+    fi
+}
+
 # A Python that can make environments, printed. Installs python3-venv as root, else says the one line that does.
 need_python() {
     if find_python venv; then

@@ -1,0 +1,56 @@
+"""What happens on the machine while something is measured: the server's share, the clients', and that of others."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.tree import TICK, Tree, peak_memory
+
+
+@dataclass(slots=True)
+class Meter:
+    """Filled at the end of the block of `metered`."""
+
+    server: float = 0.0
+    """CPU seconds of the server."""
+    clients: float = 0.0
+    """CPU seconds of clients that have ended, and of next hops."""
+    others: float = 0.0
+    """Percent of all the machine's CPU time that others had. Much of it: figures that mean little."""
+    peak: int = 0
+    """Octets of memory that the server had at most."""
+
+
+@contextmanager
+def metered(server: Tree, *next_hops: Tree) -> Iterator[Meter]:
+    meter = Meter()
+    machine, spent, clients, mine = _machine(), server.cpu(), _clients(next_hops), _own()
+    with peak_memory(server) as peak:
+        yield meter
+    meter.server = server.cpu() - spent
+    meter.clients = _clients(next_hops) - clients
+    busy, idle = (now - before for now, before in zip(_machine(), machine, strict=True))
+    others = busy - meter.server - meter.clients - (_own() - mine)
+    meter.others = max(0.0, 100 * others / ((busy + idle) or 1))
+    meter.peak = peak.octets
+
+
+def _machine() -> tuple[float, float]:
+    """Seconds that its cores were busy, and idle (proc(5): user, nice, system, idle, iowait, irq, softirq, steal)."""
+    user, nice, system, idle, iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / TICK, (idle + iowait) / TICK
+
+
+def _clients(next_hops: tuple[Tree, ...]) -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime + sum(tree.cpu() for tree in next_hops)
+
+
+def _own() -> float:
+    times = os.times()
+    return times.user + times.system

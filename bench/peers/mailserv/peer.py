@@ -1,0 +1,74 @@
+"""This checkout's mailserv, started by its own .venv as an operator would: `mailserv serve`."""
+
+from __future__ import annotations
+
+import poplib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.errors import Failed
+from bench.server import MAILBOX, SECRET, Server, Wanted, fill, launched, tail
+from bench.tree import Tree
+from bench.waiting import START_SECONDS, wait_until
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent.parent
+COMMAND = [sys.executable, "-m", "mailserv"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mailserv:
+    name: str = "mailserv"
+    processes: int = 0
+    """[limits] processes; 0: what is shipped."""
+
+    def version(self) -> str:
+        asked = subprocess.run(
+            ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+        )
+        python = ".".join(map(str, sys.version_info[:3]))
+        return f"mailserv {version('mailserv')} {asked.stdout.strip()}, Python {python}".replace("  ", " ")
+
+    def start(self, folder: Path, wanted: Wanted) -> Iterator[Server]:
+        limits = [f"processes = {self.processes}"] if self.processes else []
+        blanks = {"limits": "\n".join([*limits, wanted.settings.get("limits", "")]), "more": ""}
+        blanks |= {name: text for name, text in wanted.settings.items() if name != "limits"}
+        config = folder / "mailserv.toml"
+        fill(HERE / "mailserv.toml", config, next_hop=wanted.next_hop, sessions=wanted.sessions, **blanks)
+        _command("user", "add", MAILBOX, "--password-stdin", "--config", str(config), said=SECRET)
+        with launched([*COMMAND, "serve", "--config", config], folder, env={"PYTHONPATH": ""}) as process:
+            log = folder / "log"
+            wait_until(lambda: _ready(log, process), START_SECONDS, "mailserv's line `ready`")
+            ports = {name: int(port) for name, port in re.findall(r"\b(smtp|pop3)=\S+:(\d+)", _ready_line(log))}
+            pop3 = ports["pop3"]
+            yield Server(folder, Tree(process.pid), ports["smtp"], pop3, lambda: _in_maildrop(pop3))
+
+
+def _command(*arguments: str, said: str) -> None:
+    subprocess.run(
+        [*COMMAND, *arguments], input=said, text=True, check=True, capture_output=True, timeout=START_SECONDS
+    )
+
+
+def _ready(log: Path, process: subprocess.Popen[bytes]) -> bool:
+    if process.poll() is not None:
+        raise Failed(f"mailserv has ended: {tail(log)}")
+    return bool(_ready_line(log))
+
+
+def _ready_line(log: Path) -> str:
+    return next((line for line in log.read_text().splitlines(keepends=True) if re.search(r"\bready\b.*\n", line)), "")
+
+
+def _in_maildrop(port: int) -> int:
+    client = poplib.POP3("127.0.0.1", port, START_SECONDS)
+    client.user(MAILBOX)
+    client.pass_(SECRET)
+    messages, _ = client.stat()
+    client.quit()
+    return messages

@@ -1,0 +1,30 @@
+"""Every server that can be measured, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from bench.peers.haraka.peer import Haraka
+from bench.peers.mailserv.peer import Mailserv
+from bench.peers.postfix.peer import Postfix
+from bench.server import Peer
+
+BOTH = {"postfix": ("postfix", "postfix-tuned")}
+"""What a name on the command line stands for, where that is more than itself."""
+
+
+def choose(names: Iterable[str], processes: int = 0) -> Iterator[Peer]:
+    """The servers with these names, in this order. ValueError when there is none of a name."""
+    every: dict[str, Peer] = {
+        peer.name: peer
+        for peer in (
+            Postfix("postfix", tuned=False),
+            Postfix("postfix-tuned", tuned=True),
+            Haraka(),
+            Mailserv(processes=processes),
+        )
+    }
+    for name in dict.fromkeys(name for given in names for name in BOTH.get(given, (given,))):
+        if name not in every:
+            raise ValueError(f"no server {name!r}; there are {', '.join(every)}")
+        yield every[name]

@@ -1,0 +1,59 @@
+"""Results as a table of Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from bench.figures import Figure, ratio
+from bench.workload import Column, Results, Workload
+
+OURS = "mailserv"
+
+
+def table(workload: Workload, results: Results, cells: Sequence[str], peers: Sequence[str]) -> list[str]:
+    """A row for each cell and peer that has figures."""
+    rows = [["cell", "server", *(column.title for column in workload.columns)]]
+    for cell in cells:
+        for peer in peers:
+            if (cell, peer) in results.rounds:
+                rows.append([cell, peer, *_row(workload.columns, results, cell, peer)])
+    return _markdown(rows)
+
+
+def _row(columns: Sequence[Column], results: Results, cell: str, peer: str) -> Iterator[str]:
+    for column in columns:
+        theirs = figure(results, cell, peer, column.key)
+        ours = figure(results, cell, OURS, column.key)
+        if theirs is None:
+            yield ""
+        elif column.better and ours and peer != OURS:
+            yield f"{_written(theirs, column)} · {_times(ratio(ours.median, theirs.median, column.better))}"
+        else:
+            yield _written(theirs, column)
+
+
+def figure(results: Results, cell: str, peer: str, key: str) -> Figure | None:
+    """The measure over all rounds; None when there is none."""
+    values = [one[key] for one in results.rounds.get((cell, peer), []) if key in one and not math.isnan(one[key])]
+    return Figure.of(values) if values else None
+
+
+def _written(value: Figure, column: Column) -> str:
+    middle = f"{value.median:,.{column.digits}f}"
+    if value.least == value.most:
+        return middle
+    return f"{middle} ({value.least:,.{column.digits}f}–{value.most:,.{column.digits}f})"
+
+
+def _times(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.2f}×" if value < 10 else f"{value:.0f}×"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The first row is the heading; the columns stand under each other."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]

@@ -1,0 +1,26 @@
+"""The benchmark runs: mailserv alone, each workload with little to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from interop_kit import run
+
+RUN = Path(__file__).parent.parent.parent / "bench" / "run"
+
+pytestmark = [pytest.mark.interop, pytest.mark.needs("smtp-source", "smtp-sink")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "row"),
+    [
+        ("W1 --sessions 2 --modes many --messages 20", r"\| 2 many +\| mailserv +\| [1-9][\d,]* "),
+        ("W2 --sessions 2 --modes one --messages 20", r"\| 2 one +\| mailserv +\| [1-9][\d,]* "),
+    ],
+    ids=lambda text: text[:2],
+)
+def test_a_workload_measures_mailserv(arguments: str, row: str, tmp_path: Path) -> None:
+    ran = run(RUN, *arguments.split(), "--peers", "mailserv", "--repeat", "1", home=tmp_path)
+    assert re.search(row, ran.out.decode()), ran.text
