@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from socket import AF_INET6, SHUT_RDWR
 from threading import Event, Thread
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -17,6 +18,11 @@ REFUSED = Counter("mailserv_commands_refused", "Commands refused", ["service", "
 LOGINS = Counter("mailserv_logins", "Logins", ["service", "result"])
 ATTEMPTS = Counter("mailserv_delivery_attempts", "Recipients attempted", ["transport", "outcome"])
 BOUNCES = Counter("mailserv_bounces", "Delivery status notifications made", ["kind"])
+# Of one label each: finding it takes longer than counting.
+sessions = cache(SESSIONS.labels)
+accepted = cache(ACCEPTED.labels)
+refused = cache(REFUSED.labels)
+attempts = cache(ATTEMPTS.labels)
 QUEUED = Gauge("mailserv_queue_claimed", "Rows claimed by this node")
 
 

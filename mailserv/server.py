@@ -30,6 +30,7 @@ from mailserv.hooks.rooms import Rooms
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.address import Address
+from mailserv.mail.ip import is_loopback
 from mailserv.mail.peer import Peer
 from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.reply import Reply
@@ -354,7 +355,7 @@ def _plaintext_rule(settings: Settings) -> Callable[[str], bool]:
         case "never":
             return lambda _: False
         case "loopback":
-            return lambda ip: ipaddress.ip_address(ip).is_loopback
+            return is_loopback
 
 
 def _own_ips(settings: Settings) -> list[str]:

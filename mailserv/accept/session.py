@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from mailserv import metrics
 from mailserv.accept.auth import AuthDialogue
@@ -46,28 +46,10 @@ class SmtpSession:
         self._errors = self._unknown = self._failed_logins = 0
         self._messages = self._commands = 0
         self._reason = "lost"
-        self._handlers: dict[type[Any], Callable[[Any], None]] = {
-            commands.Helo: self._on_helo,
-            commands.Ehlo: self._on_ehlo,
-            commands.Mail: self._on_mail,
-            commands.Rcpt: self._on_rcpt,
-            commands.Data: self._on_data,
-            commands.ContentBlock: self._on_block,
-            commands.ContentEnd: self._on_content_end,
-            commands.ContentRefused: self._on_content_refused,
-            commands.Chunk: self._on_chunk,
-            commands.ChunkEnd: self._on_chunk_end,
-            commands.Rset: self._on_rset,
-            commands.Noop: lambda _: self._core.answer(reply.OK),
-            commands.Quit: self._on_quit,
-            commands.ExtensionCommand: self._on_extension,
-            commands.AuthLine: self._on_auth_line,
-            commands.Rejected: self._on_rejected,
-        }
 
     def run(self) -> None:
         """Serve until the end, whatever it is; the caller closes the connection."""
-        metrics.SESSIONS.labels(self._peer.service).inc()
+        metrics.sessions(self._peer.service).inc()
         try:
             self._serve()
         except TimeoutError:
@@ -83,7 +65,7 @@ class SmtpSession:
             if self._reason not in {"quit", "lost"}:
                 self._connection.say_no_more()
             self._end_transaction()
-            metrics.SESSIONS.labels(self._peer.service).dec()
+            metrics.sessions(self._peer.service).dec()
             self._log_end()
 
     # ---------------------------------------------------------------- the loop
@@ -93,11 +75,11 @@ class SmtpSession:
             return
         if not self._greet():
             return
-        core, handlers = self._core, self._handlers
+        core, handlers = self._core, self._HANDLERS
         while not self._closing:
             event = core.next_event(self._view)
             if event is not None:
-                handlers[type(event)](event)
+                handlers[type(event)](self, event)
                 if self._asked.ends:
                     self._reason, self._closing = "refused", True
                 continue
@@ -325,6 +307,25 @@ class SmtpSession:
             self._reason = "errors"
             self._close_with(reply.TOO_MANY_ERRORS)
 
+    _HANDLERS: ClassVar[dict[type[Any], Callable[[SmtpSession, Any], None]]] = {
+        commands.Helo: _on_helo,
+        commands.Ehlo: _on_ehlo,
+        commands.Mail: _on_mail,
+        commands.Rcpt: _on_rcpt,
+        commands.Data: _on_data,
+        commands.ContentBlock: _on_block,
+        commands.ContentEnd: _on_content_end,
+        commands.ContentRefused: _on_content_refused,
+        commands.Chunk: _on_chunk,
+        commands.ChunkEnd: _on_chunk_end,
+        commands.Rset: _on_rset,
+        commands.Noop: lambda self, _: self._core.answer(reply.OK),
+        commands.Quit: _on_quit,
+        commands.ExtensionCommand: _on_extension,
+        commands.AuthLine: _on_auth_line,
+        commands.Rejected: _on_rejected,
+    }
+
     # ---------------------------------------------------------------- TLS, views, ends
 
     def _upgrade(self, ready: Reply) -> None:
@@ -372,7 +373,7 @@ class SmtpSession:
         self._closing = True
 
     def _log_refused(self, command: str, answer: Reply, **more: str) -> None:
-        metrics.REFUSED.labels(self._peer.service, str(answer.code)).inc()
+        metrics.refused(self._peer.service, str(answer.code)).inc()
         peer = self._peer
         why = self._asked.why()
         _log.info("refused", session=peer.session_id, ip=peer.ip, command=command, reply=str(answer), why=why, **more)

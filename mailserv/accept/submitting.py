@@ -88,7 +88,7 @@ class Submitter:
             context.store.accept(acceptance)
         except StoreError as error:
             raise SubmitError(f"the store can't take it: {error}", retry_later=True) from error
-        metrics.ACCEPTED.labels("plugin").inc()
+        metrics.accepted("plugin").inc()
         _log.info(
             "submitted",
             queue_id=acceptance.queue_id,

@@ -286,7 +286,7 @@ class Transaction:
         return any(headers.count_delivered_to(section, m.recipient) >= SAME_DELIVERED_TO for m in acceptance.mailboxes)
 
     def _accepted(self, acceptance: Acceptance) -> None:
-        metrics.ACCEPTED.labels(self._peer.service).inc()
+        metrics.accepted(self._peer.service).inc()
         _log.info(
             "accepted",
             queue_id=self._queue_id,

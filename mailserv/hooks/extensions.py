@@ -28,7 +28,9 @@ _ANSWERS = (Reply, StartTLS, StartAuth, LookUp, StartQueue, Become)
 def guarded(plugin: str, extension: SMTPExtension) -> SMTPExtension:
     """The same, but: a verb or a check that raises or lies answers 451; a keyword is not advertised then; a payload whose
     length is not known ends the session."""
-    keyword = _guard(plugin, f"keyword {extension.keyword}", extension.advertise, (str, type(None)), None)
+    keyword = extension.advertise
+    if not isinstance(keyword, str):
+        keyword = _guard(plugin, f"keyword {extension.keyword}", keyword, (str, type(None)), None)
     return replace(
         extension,
         advertise=keyword,

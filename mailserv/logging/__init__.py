@@ -13,8 +13,7 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import MutableMapping
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -91,15 +90,19 @@ def close() -> None:
     writer.close()
 
 
-def _capture(name: str, level: str, event_dict: MutableMapping[str, Any]) -> NoReturn:
-    """structlog's only processor: make a Line, hand it over. Runs on the caller's thread, so it does next to nothing."""
-    if _LEVELS.get(level, 0) >= _log.threshold:
-        event = event_dict.pop("event", "")
-        if "exc_info" in event_dict:
-            event_dict["traceback"] = _traceback(event_dict.pop("exc_info"))
+class _BoundLogger(structlog.make_filtering_bound_logger(0)):  # type: ignore[misc]  # it makes a class
+    """structlog's logger with its last step ours: what it would do with processors is done at once."""
+
+    def _proxy_to_logger(self, method_name: str, event: str | None = None, *_: Any, **fields: Any) -> None:
+        """Make a Line, hand it over. Runs on the caller's thread, so it does next to nothing."""
+        if _LEVELS.get(method_name, 0) < _log.threshold:
+            return
+        if self._context:
+            fields = {**self._context, **fields}
+        if "exc_info" in fields:
+            fields["traceback"] = _traceback(fields.pop("exc_info"))
         # A log line tells the machine's time whatever the clock of the mail in it says (a test's clock may stand still).
-        _log.put(Line(time.time(), level, name, event, event_dict))
-    raise structlog.DropEvent
+        _log.put(Line(time.time(), method_name, self._logger, event or "", fields))
 
 
 def _traceback(exc_info: object) -> str | None:
@@ -131,8 +134,8 @@ class _Handler(logging.Handler):
 _handler = _Handler()
 
 structlog.configure(
-    processors=[_capture],
-    wrapper_class=structlog.make_filtering_bound_logger(0),
+    processors=[],
+    wrapper_class=_BoundLogger,
     logger_factory=lambda name="mailserv": name,
     cache_logger_on_first_use=True,
 )

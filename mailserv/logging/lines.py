@@ -44,7 +44,7 @@ Renderer = Callable[[Line], str]
 
 def logfmt(line: Line) -> str:
     """`ts=… level=… event=… logger=… queue_id=… key=value …`, without a line end."""
-    return " ".join(f"{key}={_logfmt_value(value)}" for key, value in _ordered(line).items())
+    return " ".join([f"{key}={_logfmt_value(value)}" for key, value in _ordered(line).items()])
 
 
 def as_json(line: Line) -> str:
@@ -82,10 +82,14 @@ def _ordered(line: Line) -> dict[str, Value]:
         if value is None or (type(value) is str and not value) or key == "queue_id":
             continue
         name = _key(key) if key not in out else f"{key}_"
-        if name.endswith("traceback"):
+        if _tells(name):
+            out[name] = MASK
+        elif type(value) is str and len(value) <= MAX_VALUE:
+            out[name] = value
+        elif name.endswith("traceback"):
             out[name] = str(value)[-MAX_TRACEBACK:]
         else:
-            out[name] = MASK if _tells(name) else _clean(value)
+            out[name] = _clean(value)
     return out
 
 
@@ -146,14 +150,14 @@ def _text(value: object) -> str:
 
 
 def _logfmt_value(value: Value) -> str:
+    if type(value) is str and _PLAIN.fullmatch(value):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        value = ",".join(item if isinstance(item, str) else _logfmt_value(item) for item in value)
+        return _logfmt_value(",".join(item if isinstance(item, str) else _logfmt_value(item) for item in value))
     if not isinstance(value, str):
         return str(value)
-    if _PLAIN.fullmatch(value):
-        return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{_printable(escaped)}"'
 

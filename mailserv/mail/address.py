@@ -6,6 +6,7 @@ import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 import idna
 
@@ -104,6 +105,7 @@ def _after_path(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=1024)  # a client says its own and ours again and again
 def parse_domain(text: str) -> str:
     """A domain or address literal in its canonical form: lower case, A-labels (RFC 5890). Raises AddressSyntaxError."""
     if text.startswith("["):

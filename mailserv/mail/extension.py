@@ -126,15 +126,20 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class SMTPExtension:
-    """One EHLO keyword with what it brings. `advertise(view)`: the text after the keyword, "" for none, None: not now.
+    """One EHLO keyword with what it brings. `advertise`: the text after the keyword, "" for none; or a function of the
+    session that gives it, or None: not now.
 
     A keyword of "" advertises nothing: the extension brings verbs only (HELP is advertised, EXPN may be, …).
-    `is_offered(view)` is `advertise(view) is not None`; a parameter is accepted only when its extension is offered.
+    A parameter is accepted only when its extension is offered, which is when its text is not None.
     """
 
     keyword: str
-    advertise: Callable[[SessionView], str | None]
+    advertise: str | Callable[[SessionView], str | None]
     verbs: tuple[Verb, ...] = ()
     mail_params: tuple[Parameter, ...] = ()
     rcpt_params: tuple[Parameter, ...] = ()
     services: frozenset[str] = field(default=SMTP_SERVICES)
+
+    def text(self, view: SessionView) -> str | None:
+        """What is advertised to this session now."""
+        return self.advertise if isinstance(self.advertise, str) else self.advertise(view)

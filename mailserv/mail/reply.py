@@ -35,6 +35,8 @@ class Reply:
     def encode(self, *, enhanced: bool = True) -> bytes:
         """The reply as it goes on the wire. Characters that could break a line were refused or replaced by the maker."""
         prefix = f"{self.enhanced} " if enhanced and self.enhanced else ""
+        if "\n" not in self.text:
+            return f"{self.code} {prefix}{self.text}\r\n".encode("utf-8", "replace")
         lines = self.text.split("\n")
         head = "".join(f"{self.code}-{prefix}{line}\r\n" for line in lines[:-1])
         return f"{head}{self.code} {prefix}{lines[-1]}\r\n".encode("utf-8", "replace")

@@ -79,7 +79,7 @@ class Pop3Session:
 
     def run(self) -> None:
         """Serve until the end, whatever it is; the caller closes the connection."""
-        metrics.SESSIONS.labels(self._peer.service).inc()
+        metrics.sessions(self._peer.service).inc()
         try:
             self._serve()
         except TimeoutError:
@@ -98,7 +98,7 @@ class Pop3Session:
             if self._reason not in {"quit", "lost"}:
                 self._connection.say_no_more()
             self._let_go()
-            metrics.SESSIONS.labels(self._peer.service).dec()
+            metrics.sessions(self._peer.service).dec()
             self._log_end()
 
     # ---------------------------------------------------------------- the loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from mailserv.mail import reply as replies
 from mailserv.mail.extension import Parameter, SessionView, SMTPExtension, Verb
@@ -19,6 +20,9 @@ class ExtensionTable:
     def __init__(self, extensions: Sequence[SMTPExtension]) -> None:
         self._extensions = tuple(extensions)
         self._verbs: dict[str, tuple[SMTPExtension, Verb]] = {}
+        # For each service once: every greeting asks.
+        self._of = cache(lambda service: tuple(e for e in self._extensions if service in e.services))
+        self._verbs_of = cache(lambda service: tuple(n for n, (e, _) in self._verbs.items() if service in e.services))
         keywords: set[str] = set()
         for extension in self._extensions:
             _claim_keyword(keywords, extension.keyword.upper())
@@ -26,13 +30,15 @@ class ExtensionTable:
                 self._claim_verb(extension, verb)
         self._mail_params = _by_name("MAIL", ((e, e.mail_params) for e in self._extensions))
         self._rcpt_params = _by_name("RCPT", ((e, e.rcpt_params) for e in self._extensions))
+        self.line_growth = max(map(_growth, (self._mail_params, self._rcpt_params)))
+        """Octets that parameters add to the longest command line (RFC 5321 §4.5.3.1.4): MAIL's or RCPT's, the larger."""
 
     def ehlo_lines(self, view: SessionView) -> list[str]:
         """What EHLO advertises to this session now, one keyword with its text a line, in the order of the extensions."""
         lines = []
-        for extension in self._extensions:
-            if extension.keyword and view.peer.service in extension.services:
-                text = extension.advertise(view)
+        for extension in self._of(view.peer.service):
+            if extension.keyword:
+                text = extension.text(view)
                 if text is not None:
                     lines.append(f"{extension.keyword} {text}" if text else extension.keyword)
         return lines
@@ -44,7 +50,7 @@ class ExtensionTable:
 
     def verbs(self, service: str) -> tuple[str, ...]:
         """Every verb of the extensions on this service, for HELP."""
-        return tuple(name for name, (extension, _) in self._verbs.items() if service in extension.services)
+        return self._verbs_of(service)
 
     def knows_verb(self, name: str) -> bool:
         """Whether it is a command at all, here or elsewhere: 502 rather than 500 (RFC 5321 §4.2.4)."""
@@ -68,11 +74,6 @@ class ExtensionTable:
     def check_rcpt(self, raw: RawParameters, view: SessionView) -> dict[str, str] | Reply:
         """RCPT's parameters, each passed by its extension; or the first refusal."""
         return _check([(self.rcpt_param(name, view, value), name, value) for name, value in raw], view)
-
-    def line_growth(self) -> int:
-        """Octets that parameters add to the longest command line (RFC 5321 §4.5.3.1.4): MAIL's or RCPT's, the larger."""
-        tables = (self._mail_params, self._rcpt_params)
-        return max(sum(max(p.growth for _, p in shared) for shared in table.values()) for table in tables)
 
     def _claim_verb(self, extension: SMTPExtension, verb: Verb) -> None:
         name = verb.name.upper()
@@ -103,13 +104,17 @@ def _by_name(command: str, claims: Iterable[tuple[SMTPExtension, tuple[Parameter
     return table
 
 
+def _growth(table: _Parameters) -> int:
+    return sum(max(p.growth for _, p in shared) for shared in table.values())
+
+
 def _contradict(one: Parameter, other: Parameter) -> bool:
     return one.values is None or other.values is None or not one.values.isdisjoint(other.values)
 
 
 def _offered(shared: _Shared, view: SessionView, value: str | None) -> Parameter | None:
     service = view.peer.service
-    offered = [p for extension, p in shared if service in extension.services and extension.advertise(view) is not None]
+    offered = [p for extension, p in shared if service in extension.services and extension.text(view) is not None]
     if len(offered) > 1 and value is not None:
         return next((p for p in offered if p.values is not None and value.upper() in p.values), offered[0])
     return offered[0] if offered else None

@@ -65,7 +65,7 @@ class SmtpServer:
 
     def __init__(self, *, extensions: ExtensionTable, limits: WireLimits) -> None:
         self._reader = CommandReader(extensions)
-        self._line_limit = limits.command_line + extensions.line_growth()
+        self._line_limit = limits.command_line + extensions.line_growth
         self._auth_limit = limits.auth_line
         self._lines = LineReader()
         self._dots: DotReader | None = None  # while content flows in

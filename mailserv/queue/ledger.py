@@ -197,7 +197,7 @@ class Ledger:
     def _tell(self, attempt: Attempt, ruling: Ruling, now: float) -> None:
         delivery = attempt.delivery
         for entry in ruling.trace:
-            metrics.ATTEMPTS.labels(delivery.route.transport, entry.event).inc()
+            metrics.attempts(delivery.route.transport, entry.event).inc()
             _log.info(
                 "delivery",
                 queue_id=delivery.queue_id,

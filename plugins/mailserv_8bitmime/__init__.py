@@ -25,4 +25,4 @@ class Plugin:
     @hookimpl
     def register_smtp_extensions(self) -> Iterable[SMTPExtension]:
         body = Parameter("BODY", check, growth=GROWTH, values=VALUES)
-        return [SMTPExtension("8BITMIME", lambda _: "", mail_params=(body,))]
+        return [SMTPExtension("8BITMIME", "", mail_params=(body,))]

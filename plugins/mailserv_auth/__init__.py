@@ -48,7 +48,5 @@ class Plugin:
         parameter = Parameter("AUTH", check_mail_parameter, growth=GROWTH)
         return [
             SMTPExtension("AUTH", advertise, verbs=(verb,), services=SERVICES),
-            SMTPExtension(
-                "", lambda _: "", mail_params=(parameter,), services=SERVICES
-            ),  # also after the login, RFC 4954 §5
+            SMTPExtension("", "", mail_params=(parameter,), services=SERVICES),  # also after the login, RFC 4954 §5
         ]

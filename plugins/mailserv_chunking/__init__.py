@@ -31,4 +31,4 @@ class Plugin:
     @hookimpl
     def register_smtp_extensions(self) -> Iterable[SMTPExtension]:
         verb = Verb("BDAT", refuse, payload=read_chunk, help="BDAT octets [LAST]: a chunk of content (RFC 3030)")
-        return [SMTPExtension("CHUNKING", lambda _: "", verbs=(verb,))]
+        return [SMTPExtension("CHUNKING", "", verbs=(verb,))]

@@ -72,4 +72,4 @@ class Plugin:
             Parameter("NOTIFY", check_notify, GROWTH["NOTIFY"]),
             Parameter("ORCPT", check_orcpt, GROWTH["ORCPT"]),
         )
-        return [SMTPExtension("DSN", lambda _: "", mail_params=mail, rcpt_params=rcpt)]
+        return [SMTPExtension("DSN", "", mail_params=mail, rcpt_params=rcpt)]

@@ -15,4 +15,4 @@ class Plugin:
 
     @hookimpl
     def register_smtp_extensions(self) -> Iterable[SMTPExtension]:
-        return [SMTPExtension("ENHANCEDSTATUSCODES", lambda _: "")]
+        return [SMTPExtension("ENHANCEDSTATUSCODES", "")]

@@ -23,4 +23,4 @@ class Plugin:
 
     @hookimpl
     def register_smtp_extensions(self) -> Iterable[SMTPExtension]:
-        return [SMTPExtension("HELP", lambda _: "", verbs=(Verb("HELP", show, help="HELP: this list"),))]
+        return [SMTPExtension("HELP", "", verbs=(Verb("HELP", show, help="HELP: this list"),))]

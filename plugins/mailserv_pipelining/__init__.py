@@ -15,4 +15,4 @@ class Plugin:
 
     @hookimpl
     def register_smtp_extensions(self) -> Iterable[SMTPExtension]:
-        return [SMTPExtension("PIPELINING", lambda _: "")]
+        return [SMTPExtension("PIPELINING", "")]

@@ -24,4 +24,4 @@ class Plugin:
 
     @hookimpl
     def register_smtp_extensions(self) -> Iterable[SMTPExtension]:
-        return [SMTPExtension("SMTPUTF8", lambda _: "", mail_params=(Parameter("SMTPUTF8", check, growth=GROWTH),))]
+        return [SMTPExtension("SMTPUTF8", "", mail_params=(Parameter("SMTPUTF8", check, growth=GROWTH),))]

@@ -41,4 +41,4 @@ class Plugin:
     @hookimpl
     def register_smtp_extensions(self) -> Iterable[SMTPExtension]:
         verb = Verb("VRFY", verify, help="VRFY address: whether it is one of ours, for those who have logged in")
-        return [SMTPExtension("VRFY", lambda _: "", verbs=(verb,))]
+        return [SMTPExtension("VRFY", "", verbs=(verb,))]

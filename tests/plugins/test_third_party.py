@@ -54,7 +54,7 @@ class Plugin:
 
         verb = Verb("XPRIORITY", lambda view, argument: Reply(250, "2.0.0", "1 is urgent, 3 is not"))
         parameter = Parameter("XPRIORITY", check, growth=12)
-        return [SMTPExtension("XPRIORITY", lambda view: "1 2 3", verbs=(verb,), mail_params=(parameter,))]
+        return [SMTPExtension("XPRIORITY", "1 2 3", verbs=(verb,), mail_params=(parameter,))]
 
     @hookimpl
     def resolve_recipient(self, address):

@@ -41,12 +41,12 @@ def _say(view: SessionView, argument: str) -> Reply:
 
 
 EXTENSIONS = (
-    SMTPExtension("SIZE", lambda _: "", mail_params=(Parameter("SIZE", _takes_all, growth=26),)),
-    SMTPExtension("SMTPUTF8", lambda _: "", mail_params=(Parameter("SMTPUTF8", _takes_all, growth=10),)),
-    SMTPExtension("DSN", lambda _: "", rcpt_params=(Parameter("NOTIFY", _takes_all, growth=28),)),
-    SMTPExtension("", lambda _: "", verbs=(Verb("XANY", _say),)),
-    SMTPExtension("AUTH", lambda _: "", verbs=(Verb("AUTH", _say, needs_greeting=True, in_transaction=False),)),
-    SMTPExtension("", lambda _: "", verbs=(Verb("XSUB", _say),), services=frozenset({"submission"})),
+    SMTPExtension("SIZE", "", mail_params=(Parameter("SIZE", _takes_all, growth=26),)),
+    SMTPExtension("SMTPUTF8", "", mail_params=(Parameter("SMTPUTF8", _takes_all, growth=10),)),
+    SMTPExtension("DSN", "", rcpt_params=(Parameter("NOTIFY", _takes_all, growth=28),)),
+    SMTPExtension("", "", verbs=(Verb("XANY", _say),)),
+    SMTPExtension("AUTH", "", verbs=(Verb("AUTH", _say, needs_greeting=True, in_transaction=False),)),
+    SMTPExtension("", "", verbs=(Verb("XSUB", _say),), services=frozenset({"submission"})),
 )
 
 LEADING_TO: dict[Phase, list[tuple[bytes, Reply]]] = {Phase.CONNECTED: []}

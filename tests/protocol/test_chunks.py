@@ -21,9 +21,7 @@ def read(argument: str) -> Payload | None:
     return Payload(int(size), last == "LAST") if size.isdigit() else None
 
 
-TABLE = ExtensionTable(
-    [SMTPExtension("CHUNKING", lambda _: "", verbs=(Verb("BDAT", lambda *_: reply.OK, payload=read),))]
-)
+TABLE = ExtensionTable([SMTPExtension("CHUNKING", "", verbs=(Verb("BDAT", lambda *_: reply.OK, payload=read),))])
 ENVELOPE = b"EHLO client.example.net\r\nMAIL FROM:<smith@example.net>\r\nRCPT TO:<alice@example.org>\r\n"
 
 

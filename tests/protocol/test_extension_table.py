@@ -23,7 +23,7 @@ def say(view: SessionView, argument: str) -> reply.Reply:
 
 
 def extension(keyword: str, **more: object) -> SMTPExtension:
-    return SMTPExtension(keyword, lambda _: "", **more)  # type: ignore[arg-type]
+    return SMTPExtension(keyword, "", **more)  # type: ignore[arg-type]
 
 
 def test_ehlo_lists_what_is_offered_in_order() -> None:
@@ -31,9 +31,9 @@ def test_ehlo_lists_what_is_offered_in_order() -> None:
         [
             SMTPExtension("SIZE", lambda view: str(view.message_size)),
             SMTPExtension("STARTTLS", lambda view: "" if view.can_start_tls else None),
-            SMTPExtension("", lambda _: ""),
+            SMTPExtension("", ""),
             SMTPExtension("AUTH", lambda _: "PLAIN", services=frozenset({"submission"})),
-            SMTPExtension("HELP", lambda _: ""),
+            SMTPExtension("HELP", ""),
         ]
     )
     assert table.ehlo_lines(make_view(message_size=7)) == ["SIZE 7", "HELP"]
@@ -115,7 +115,7 @@ def test_parameters_are_checked_by_their_extensions() -> None:
 
 
 def test_the_command_line_grows_by_what_mail_or_rcpt_may_carry() -> None:
-    assert ExtensionTable([]).line_growth() == 0
+    assert ExtensionTable([]).line_growth == 0
     table = ExtensionTable(
         [
             extension("A", mail_params=(Parameter("A", takes_all, growth=10),)),
@@ -123,7 +123,7 @@ def test_the_command_line_grows_by_what_mail_or_rcpt_may_carry() -> None:
             extension("C", rcpt_params=(Parameter("C", takes_all, growth=12),)),
         ]
     )
-    assert table.line_growth() == 15
+    assert table.line_growth == 15
 
 
 def body(*values: str, check: object = takes_all) -> Parameter:
@@ -141,7 +141,7 @@ def test_extensions_share_a_parameter_by_its_values() -> None:
     assert table.check_mail([("BODY", "7bit")], make_view()) == reply.MESSAGE_TOO_BIG
     assert table.check_mail([("BODY", "other")], make_view()) == reply.MESSAGE_TOO_BIG  # the first one refuses it
     assert table.check_mail([("BODY", None)], make_view()) == reply.MESSAGE_TOO_BIG
-    assert table.line_growth() == len("BINARYMIME")  # one line has one of them
+    assert table.line_growth == len("BINARYMIME")  # one line has one of them
 
 
 @pytest.mark.parametrize("second", [body("8BITMIME", "9BIT"), Parameter("BODY", takes_all)])
