@@ -244,7 +244,8 @@ class Store(Protocol):
         ...
 
     def delete(self, messages: Sequence[MaildropMessage]) -> None:
-        """Delete mailbox rows in one transaction, and content that nobody refers to any more (RFC 1939 §6)."""
+        """Delete messages of one mailbox in one transaction (RFC 1939 §6). Many are listed no more from then on, and
+        removed in small transactions after it, with content that nobody refers to any more."""
         ...
 
     def close(self) -> None:

@@ -5,26 +5,30 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-import msgspec
-
 from mailserv.mail.message import Content, PrefixedContent
 from mailserv.store.connection import Readers
 from mailserv.store.content import read_content
+from mailserv.store.deletions import keep_one, pieces, promise
 from mailserv.store.interface import MaildropMessage
-from mailserv.store.references import doom, sweep
 from mailserv.store.spool import THRESHOLD, Spool
 from mailserv.store.writer import Work, Writer
 
-LIST = """
-    SELECT unique_id, size, id FROM mailbox
-    WHERE account_id = (SELECT id FROM account WHERE address = ? AND gone = 0) ORDER BY id"""
+ACCOUNT = "SELECT id FROM account WHERE address = ? AND gone = 0"
+LIST = "SELECT unique_id, size, id FROM mailbox WHERE account_id = ? ORDER BY id"
+PROMISED = "SELECT value FROM deletion, json_each(deletion.row_ids) WHERE account_id = ?"
 READ = "SELECT message_id, prefix FROM mailbox WHERE id = ? AND unique_id = ?"
-DELETE = "DELETE FROM mailbox WHERE id IN (SELECT value FROM json_each(?)) RETURNING message_id"
 
 
 def listing(connection: sqlite3.Connection, address: str) -> list[MaildropMessage]:
-    """Oldest first."""
-    return [MaildropMessage(*row) for row in connection.execute(LIST, (address,))]
+    """Oldest first, without what is deleted and only waits to be removed."""
+    account = connection.execute(ACCOUNT, (address,)).fetchone()
+    if account is None:
+        return []
+    promised = {row_id for (row_id,) in connection.execute(PROMISED, account)}  # first: a row that goes now is in one
+    rows = connection.execute(LIST, account)
+    if promised:
+        return [MaildropMessage(*row) for row in rows if row[2] not in promised]
+    return [MaildropMessage(*row) for row in rows]
 
 
 def read(connection: sqlite3.Connection, readers: Readers, spool: Spool, message: MaildropMessage) -> Content | None:
@@ -37,16 +41,16 @@ def read(connection: sqlite3.Connection, readers: Readers, spool: Spool, message
     return PrefixedContent(prefix, content) if content is not None else None
 
 
-def delete(writer: Writer, messages: Sequence[MaildropMessage]) -> None:
-    """Delete mailbox rows in one transaction (RFC 1939 §6). The first content goes with them, more of it in small
-    transactions after; a crash in between loses no order to delete."""
-    row_ids = msgspec.json.encode([message.row_id for message in messages]).decode()
+def delete(writer: Writer, messages: Sequence[MaildropMessage]) -> bool:
+    """Delete messages of one mailbox in one transaction (RFC 1939 §6); the first of them are removed in it, too.
+
+    Whether more wait for a Sweeper: a crash loses no order to delete.
+    """
+    row_ids = [message.row_id for message in messages]
+    cut = pieces(row_ids)
 
     def action(work: Work) -> bool:
-        gone = work.connection.execute(DELETE, (row_ids,)).fetchall()
-        doom(work, (message_id for (message_id,) in gone))
-        return sweep(work)
+        promise(work, row_ids, cut)
+        return keep_one(work)
 
-    is_more = writer.run(action, frees=True)
-    while is_more:
-        is_more = writer.run(sweep, frees=True)
+    return writer.run(action, frees=True)

@@ -72,8 +72,7 @@ _FIRST = (
     "CREATE INDEX queue_claimed ON queue(owner) WHERE state = 'claimed'",
     "CREATE INDEX queue_aside ON queue(state) WHERE state IN ('held', 'quarantined')",
     "CREATE INDEX queue_by_message ON queue(message_id)",
-    # Messages that lost a reference in a transaction too big to look at each of them: looked at in later, small ones.
-    "CREATE TABLE doomed (message_id INTEGER PRIMARY KEY)",
+    "CREATE TABLE doomed (message_id INTEGER PRIMARY KEY)",  # gone since 0003_mailboxes
     # No reference to message: a trace outlives it. `entries`: a JSON list.
     """CREATE TABLE trace (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -105,6 +104,51 @@ def _plugin_values(db: Database) -> None:
         ) WITHOUT ROWID"""
     )
     db.conn.execute("CREATE INDEX plugin_value_by_time ON plugin_value(expires_at)")
+
+
+_MAILBOXES = (
+    # `row_ids`: a JSON list of mailbox rows that are deleted already as far as anybody is told, and go in small
+    # transactions; one row here is the work of one of them.
+    "CREATE TABLE deletion (id INTEGER PRIMARY KEY AUTOINCREMENT, account_id INTEGER NOT NULL, row_ids TEXT NOT NULL)",
+    "CREATE INDEX deletion_by_account ON deletion(account_id)",
+    """DELETE FROM message WHERE id IN (SELECT message_id FROM doomed)
+        AND NOT EXISTS (SELECT 1 FROM queue WHERE message_id = message.id)
+        AND NOT EXISTS (SELECT 1 FROM mailbox WHERE message_id = message.id)""",
+    "DROP TABLE doomed",  # what `deletion` is now; the files are collected at the start
+    # `arrived_at`: NULL for what was received here; an imported message is older than its place in the mailbox.
+    "ALTER TABLE mailbox ADD COLUMN arrived_at REAL",
+    "ALTER TABLE mailbox ADD COLUMN retrieved_at REAL",
+    "CREATE INDEX mailbox_retrieved ON mailbox(account_id, retrieved_at) WHERE retrieved_at IS NOT NULL",
+    # What is in the mailbox. `warned`: 0, or its owner was told that it is nearly full, and will be told anew when it
+    # has been below so many octets.
+    "ALTER TABLE account ADD COLUMN messages INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE account ADD COLUMN octets INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE account ADD COLUMN warned INTEGER NOT NULL DEFAULT 0",
+    """UPDATE account SET (messages, octets) =
+        (SELECT count(*), coalesce(sum(size), 0) FROM mailbox WHERE account_id = account.id)""",
+    # Triggers, since then no way into or out of a mailbox can forget the totals (1 µs a message).
+    """CREATE TRIGGER mailbox_filled AFTER INSERT ON mailbox BEGIN
+        UPDATE account SET messages = messages + 1, octets = octets + NEW.size WHERE id = NEW.account_id;
+    END""",
+    """CREATE TRIGGER mailbox_emptied AFTER DELETE ON mailbox BEGIN
+        UPDATE account SET messages = messages - 1, octets = octets - OLD.size,
+            warned = CASE WHEN octets - OLD.size < warned THEN 0 ELSE warned END
+        WHERE id = OLD.account_id;
+    END""",
+    # What `mailserv mailbox import` has brought, so that nothing comes twice.
+    """CREATE TABLE imported (
+        account_id INTEGER NOT NULL,
+        key BLOB NOT NULL,
+        PRIMARY KEY (account_id, key)
+    ) WITHOUT ROWID""",
+)
+
+
+@migrations(name="0003_mailboxes")
+def _mailboxes(db: Database) -> None:
+    """Deletions in small transactions, totals, what retention and import need."""
+    for statement in _MAILBOXES:
+        db.conn.execute(statement)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

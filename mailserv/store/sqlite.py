@@ -16,7 +16,7 @@ from mailserv.mail.delivery import Delivery
 from mailserv.mail.message import Acceptance, Content
 from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
-from mailserv.store import accounts, deliveries, lock, maildrop, plugin_tables, queue_admin, queue_rows, references
+from mailserv.store import accounts, deliveries, lock, maildrop, plugin_tables, queue_admin, queue_rows
 from mailserv.store import trace as traces
 from mailserv.store.acceptance import insert, prepare
 from mailserv.store.ballast import Ballast
@@ -31,6 +31,7 @@ from mailserv.store.connection import (
     open_writer,
 )
 from mailserv.store.content import Damaged
+from mailserv.store.deletions import Sweeper
 from mailserv.store.disk import DISK, Disk, make_private_directory, store_error
 from mailserv.store.interface import Account, MaildropMessage, QueueEntry, Settlement, Store
 from mailserv.store.nudge import Listener
@@ -70,6 +71,7 @@ def open_store(data_dir: Path, clock: Clock, *, exclusive: bool = True, disk: Di
         beside = None if exclusive else Beside(data_dir / "nudge", clock)
         store = SqliteStore(path, clock, disk, spool, readers, beside)
         undo.callback(store.writer.close)
+        undo.callback(store.sweeper.close)
         store.refresh()
         if exclusive:
             store.tidy()
@@ -129,6 +131,7 @@ class SqliteStore:
             )
         except sqlite3.Error as error:
             raise as_store_error(path, error) from error
+        self.sweeper = Sweeper(self.writer, in_background=beside is None)
 
     def _committed(self, queued: frozenset[Route]) -> None:
         if self._beside is not None:
@@ -140,7 +143,7 @@ class SqliteStore:
     # for `open_store`
 
     def tidy(self) -> None:
-        """Finish what a crash cut short: files without a row, removed accounts, content that nobody refers to."""
+        """Finish what a crash cut short: files without a row, removed accounts; deletions, without waiting for it."""
         with self._readers.connection() as connection:
             self._spool.collect(
                 lambda name: connection.execute("SELECT 1 FROM message WHERE file = ?", (name,)).fetchone() is not None
@@ -148,8 +151,7 @@ class SqliteStore:
             unfinished = accounts.unfinished(connection)
         for account_id in unfinished:
             accounts.empty(self.writer, account_id)
-        while self.writer.run(references.sweep, frees=True):
-            pass
+        self.sweeper.kick()
 
     def look(self) -> None:
         """Another process changed the database. Raises StoreError."""
@@ -352,7 +354,8 @@ class SqliteStore:
             raise StoreUnavailable(f"{message.unique_id}: {error}") from error
 
     def delete(self, messages: Sequence[MaildropMessage]) -> None:
-        maildrop.delete(self.writer, messages)
+        if maildrop.delete(self.writer, messages):
+            self.sweeper.kick()
 
     def close(self) -> None:
         with self._lock:

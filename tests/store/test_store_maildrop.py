@@ -71,23 +71,74 @@ def test_a_big_deletion_is_one_transaction_and_its_content_goes_after_it(store: 
     messages = store.maildrop(ALICE)
     store.delete(messages[:240])
     assert store.maildrop(ALICE) == messages[240:]
-    assert count(data_dir, "message") == 10
-    assert count(data_dir, "doomed") == 0
+    wait_until_swept(store, data_dir)
+    assert count(data_dir, "message") == count(data_dir, "mailbox") == 10
+    assert store.maildrop(ALICE) == messages[240:]
 
 
-def test_content_left_by_a_crash_in_a_big_deletion_goes_at_the_next_start(data_dir: Path, clock: FakeClock) -> None:
+def test_what_is_promised_to_go_is_in_no_listing_whoever_asks(data_dir: Path, clock: FakeClock) -> None:
+    failing = Failing()
+    store = open_store(data_dir, clock, disk=failing.disk)
+    for address in (ALICE, "bob@example.org"):
+        store.add_account(address, "hash", 1.0)
+    for number in range(120):
+        store.accept(to_mailbox(f"Q{number}", ALICE, "bob@example.org"))
+    failing.fail("DELETE FROM mailbox", 2, for_good=True)
+    messages = store.maildrop(ALICE)
+    store.delete([message for message in messages if message != messages[70]])
+    assert store.maildrop(ALICE) == [messages[70]]
+    assert len(store.maildrop("bob@example.org")) == 120
+    assert count(data_dir, "mailbox") == 240 - 19  # the newest piece is the first to go
+    failing.heal()
+    store.close()
+
+
+def test_a_deletion_that_a_crash_cut_short_goes_on_at_the_next_start(data_dir: Path, clock: FakeClock) -> None:
     failing = Failing()
     store = open_store(data_dir, clock, disk=failing.disk)
     store.add_account(ALICE, "hash", 1.0)
     for number in range(250):
         store.accept(to_mailbox(f"Q{number}"))
     failing.fail("COMMIT", 2, for_good=True)
-    with pytest.raises(StoreError, match="made to fail"):
-        store.delete(store.maildrop(ALICE))
+    store.delete(store.maildrop(ALICE))
+    store.close()
     failing.heal()
-    assert store.maildrop(ALICE) == []
     assert count(data_dir, "message") == 200
-    store.close()
     store = open_store(data_dir, clock)
-    assert count(data_dir, "message") == count(data_dir, "doomed") == 0
+    assert store.maildrop(ALICE) == []
+    wait_until_swept(store, data_dir)
+    assert count(data_dir, "message") == count(data_dir, "mailbox") == 0
     store.close()
+
+
+def test_a_deletion_that_could_not_be_promised_deletes_nothing(data_dir: Path, clock: FakeClock) -> None:
+    failing = Failing()
+    store = open_store(data_dir, clock, disk=failing.disk)
+    store.add_account(ALICE, "hash", 1.0)
+    for number in range(120):
+        store.accept(to_mailbox(f"Q{number}"))
+    messages = store.maildrop(ALICE)
+    failing.fail("COMMIT")
+    with pytest.raises(StoreError, match="made to fail"):
+        store.delete(messages)
+    assert store.maildrop(ALICE) == messages
+    assert count(data_dir, "deletion") == 0
+    store.close()
+
+
+def test_a_command_has_removed_everything_when_it_ends(store: Store, data_dir: Path, clock: FakeClock) -> None:
+    for number in range(120):
+        store.accept(to_mailbox(f"Q{number}"))
+    beside = open_store(data_dir, clock, exclusive=False)
+    beside.delete(beside.maildrop(ALICE))
+    assert count(data_dir, "message") == count(data_dir, "deletion") == 0
+    beside.close()
+
+
+def wait_until_swept(store: Store, data_dir: Path) -> None:
+    """Each look waits for the writer, and so for one transaction of the sweeper at most."""
+    for _ in range(1000):
+        if not count(data_dir, "deletion"):
+            return
+        store.reclaim("nobody", 0.0)
+    raise AssertionError("nobody swept")

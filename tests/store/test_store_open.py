@@ -169,6 +169,34 @@ def test_migrating_twice_does_nothing(store: Store, data_dir: Path) -> None:
         assert not connection.in_transaction
 
 
+def test_a_database_from_before_the_totals_gets_them(store: Store, data_dir: Path, clock: FakeClock) -> None:
+    for number in range(3):
+        store.accept(to_mailbox(f"Q{number}"))
+    store.close()
+    with behind(data_dir) as connection:  # back to what 0002_plugin_values left
+        for undo in (
+            "DROP TRIGGER mailbox_filled",
+            "DROP TRIGGER mailbox_emptied",
+            "DROP INDEX mailbox_retrieved",
+            *(f"ALTER TABLE account DROP COLUMN {name}" for name in ("messages", "octets", "warned")),
+            *(f"ALTER TABLE mailbox DROP COLUMN {name}" for name in ("arrived_at", "retrieved_at")),
+            "DROP TABLE deletion",
+            "DROP TABLE imported",
+            "CREATE TABLE doomed (message_id INTEGER PRIMARY KEY)",
+            "DELETE FROM _sqlite_migrations WHERE name = '0003_mailboxes'",
+            "DELETE FROM mailbox WHERE unique_id = 'Q1.0'",
+            "INSERT INTO doomed SELECT id FROM message WHERE queue_id = 'Q1'",  # a crash cut this deletion short
+        ):
+            connection.execute(undo)
+    store = open_store(data_dir, clock)
+    messages = store.maildrop(ALICE)
+    with behind(data_dir) as connection:
+        totals = connection.execute("SELECT messages, octets, warned FROM account").fetchall()
+        assert connection.execute("SELECT queue_id FROM message ORDER BY id").fetchall() == [("Q0",), ("Q2",)]
+    assert totals == [(2, sum(message.size for message in messages), 0)]
+    store.close()
+
+
 def test_files_that_no_message_names_are_collected_at_the_start(data_dir: Path, clock: FakeClock) -> None:
     store = open_store(data_dir, clock)
     store.add_account(ALICE, "hash", 1.0)
