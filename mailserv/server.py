@@ -14,6 +14,7 @@ from mailserv import metrics
 from mailserv.accept.context import Context
 from mailserv.accept.session import SmtpSession
 from mailserv.accept.submitting import Submitter
+from mailserv.bounce.asking import NoticeHooks
 from mailserv.bounce.policy import Bouncer
 from mailserv.clock import Clock, SystemClock
 from mailserv.config import diff, parse_listen_address
@@ -142,6 +143,7 @@ class Server:
             hostname=settings.hostname,
             resolve=self._resolve_for_notice,
             queue_ids=self._queue_ids,
+            hooks=NoticeHooks(plugins.runner),
         )
         self._maildrops = OpenMaildrops()
         self._smtp_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._smtp_rate.allows(ip))

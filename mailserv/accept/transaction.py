@@ -16,11 +16,10 @@ from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.address import Address
 from mailserv.mail.envelope import Envelope, Recipient
-from mailserv.mail.fields import printable
 from mailserv.mail.message import Acceptance, Content, MailboxDelivery, QueuedRecipient
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply
-from mailserv.mail.trace import TraceEntry
+from mailserv.mail.trace import TraceEntry, observed_entry
 from mailserv.protocol.commands import Mail, Rcpt
 from mailserv.route.router import Resolution, may_relay
 
@@ -169,6 +168,10 @@ class Transaction:
             _log.error("store_failed", queue_id=self._queue_id, error=str(error))
             self._sink.discard()
             return self._refused(failure_reply(error))
+        except PluginError as error:  # it should have said something about a notice that is due at once
+            _log.warning("plugin_missed", session=self._peer.session_id, error=str(error))
+            self._sink.discard()
+            return self._refused(reply.LOCAL_ERROR)
         self._accepted(acceptance)
         return Reply(250, "2.0.0", f"queued as {self._queue_id}")
 
@@ -225,7 +228,7 @@ class Transaction:
                 onward = parameters_onward(recipient, resolution)
                 queued.setdefault(key, QueuedRecipient(address, original, route, onward))
             trace.append(self._trace_routed(original, resolution))
-        trace += self._trace_observed()
+        trace += [observed_entry(self._received_at, each) for each in self._asked.observed]
         return Acceptance(
             queue_id=self._queue_id,
             reverse_path=self.envelope.reverse_path,
@@ -259,23 +262,6 @@ class Transaction:
         found += [f"{address} via {route}" for address, route in resolution.remotes]
         detail = {"to": ", ".join(found), "steps": "; ".join(resolution.steps)}
         return TraceEntry(self._received_at, "routed", str(original), detail)
-
-    def _trace_observed(self) -> list[TraceEntry]:
-        """What plugins on trial would have done."""
-        return [
-            TraceEntry(
-                self._received_at,
-                "observed",
-                "",
-                {
-                    "plugin": each.plugin,
-                    "hook": each.hook,
-                    "reply": printable(str(each.verdict.reply)),
-                    "why": printable(each.verdict.reason),
-                },
-            )
-            for each in self._asked.observed
-        ]
 
     def _loops(self, acceptance: Acceptance) -> bool:
         """A mailbox whose Delivered-To the message already carries twice gets it round and round."""

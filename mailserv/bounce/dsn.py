@@ -13,20 +13,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from email.header import Header
 
 from mailserv.bounce import notice
-from mailserv.bounce.notice import Kind, Notice
 from mailserv.bounce.returned import Part, quoted_printable, returned_part
 from mailserv.mail.address import Address
 from mailserv.mail.delivery import QueuedRow
 from mailserv.mail.fields import date_time, printable, received_here
 from mailserv.mail.message import BytesContent, header_section
+from mailserv.mail.notice import Notice, NoticeKind, NoticeWords
 from mailserv.mail.outcome import Deferred, Delivered, Outcome
 from mailserv.mail.xtext import decode_xtext
 
 _MESSAGE_ID = re.compile(rb"^message-id[ \t]*+:\s*+(<[!-;=?-~]{3,490}>)[ \t]*+\r?$", re.IGNORECASE | re.MULTILINE)
 _ENHANCED = re.compile(r"[245]\.(\d{1,3}\.\d{1,3})")
 _UNKNOWN_STATUS = {2: "2.0.0", 4: "4.4.7", 5: "5.0.0"}
+_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
 _FOLD_AT = 76  # characters: RFC 5322 §2.1.1 asks for lines of at most 78
 
 
@@ -38,16 +40,20 @@ class Document:
     parameters: dict[str, str]
 
 
-def compose(about: Notice) -> Document:
-    """Write the DSN. Reads the header section of the message it is about (its whole when it is returned); pure otherwise."""
+def compose(about: Notice, words: NoticeWords | None = None) -> Document:
+    """Write the DSN, with `words` in place of our own.
+
+    Reads the header section of the message it is about (its whole when it is returned); pure otherwise.
+    """
+    words = words or notice.words(about)
     header = header_section(about.delivery.content)
     parts = (
-        _words_part(about),
+        _words_part(words.text),
         _status_part(about),
-        returned_part(about.delivery, header, whole=about.kind is Kind.FAILED),
+        returned_part(about.delivery, header, whole=about.kind is NoticeKind.FAILED),
     )
     boundary = _boundary(about.queue_id, parts)
-    head = _head(about, header, boundary)
+    head = _head(about, words, header, boundary)
     needs_utf8 = not head.isascii()
     content = b"".join((head, *_body(parts, boundary)))
     parameters = {"BODY": "8BITMIME"} if not content.isascii() else {}
@@ -56,12 +62,13 @@ def compose(about: Notice) -> Document:
     return Document(BytesContent(content), parameters)
 
 
-def _head(about: Notice, header: bytes, boundary: str) -> bytes:
+def _head(about: Notice, words: NoticeWords, header: bytes, boundary: str) -> bytes:
     lines = [
         f"Date: {date_time(about.now)}",
         f"From: Mail Delivery System <MAILER-DAEMON@{about.hostname}>",
         f"To: <{about.to}>",
-        f"Subject: {notice.subject(about)}",
+        _field("Subject", words.subject),
+        *(_field(name, value) for name, value in words.fields),
         f"Message-ID: <{about.queue_id}@{about.hostname}>",
         *_thread_fields(header),
         "Auto-Submitted: auto-replied",  # RFC 3834 §5: nobody answers this
@@ -99,9 +106,17 @@ def _boundary(queue_id: str, parts: Sequence[Part]) -> str:
     return boundary
 
 
-def _words_part(about: Notice) -> Part:
-    data = notice.words(about).encode("utf-8", "replace")
-    if data.isascii():
+def _field(name: str, value: str) -> str:
+    """Folded, and in encoded words where it is not ASCII (RFC 2047)."""
+    if value.isascii():
+        return _folded(f"{name}: {value}")
+    encoded = Header(value, "utf-8", header_name=name).encode(linesep="\r\n")
+    return f"{name}: {encoded}"
+
+
+def _words_part(text: str) -> Part:
+    data = text.replace("\n", "\r\n").encode("utf-8", "replace")
+    if data.isascii() and max(map(len, data.split(b"\r\n"))) <= _LINE:
         return Part("text/plain; charset=us-ascii", "Notification", "7bit", data)
     return Part("text/plain; charset=utf-8", "Notification", "quoted-printable", quoted_printable(data))
 
@@ -125,7 +140,7 @@ def _message_fields(about: Notice) -> list[str]:
 
 def _recipient_fields(about: Notice, row: QueuedRow, outcome: Outcome) -> list[str]:
     """RFC 3464 §2.3."""
-    delayed = about.kind is Kind.DELAYED
+    delayed = about.kind is NoticeKind.DELAYED
     fields = [
         *_original_recipient(row),
         f"Final-Recipient: {_typed(row.forward_path)}",
@@ -144,11 +159,11 @@ def _recipient_fields(about: Notice, row: QueuedRow, outcome: Outcome) -> list[s
     return fields
 
 
-def _action(kind: Kind, outcome: Outcome) -> str:
+def _action(kind: NoticeKind, outcome: Outcome) -> str:
     """RFC 3464 §2.3.3."""
     if isinstance(outcome, Delivered):
         return outcome.success.value
-    return "delayed" if kind is Kind.DELAYED else "failed"
+    return "delayed" if kind is NoticeKind.DELAYED else "failed"
 
 
 def _original_recipient(row: QueuedRow) -> list[str]:

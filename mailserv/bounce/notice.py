@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
-from enum import Enum
 
-from mailserv.mail.address import Address
-from mailserv.mail.delivery import Delivery, QueuedRow
+from mailserv.mail.delivery import QueuedRow
 from mailserv.mail.fields import date_time, printable
+from mailserv.mail.notice import Notice, NoticeKind, NoticeWords
 from mailserv.mail.outcome import Deferred, Delivered, Outcome, Success
 
 # RFC 3463 §3: what the person who wrote the message can make of it. Subject and detail, without the class.
@@ -34,40 +32,17 @@ _SUCCESS = {
 }
 
 
-class Kind(Enum):
-    """What is reported, and to whom."""
-
-    FAILED = "failed"  # to the reverse-path
-    DELAYED = "delayed"  # to the reverse-path
-    UNTOLD = "untold"  # a failure that the reverse-path can't be told: to postmaster
-    SUCCEEDED = "succeeded"  # to the reverse-path, which asked for it
+def words(about: Notice) -> NoticeWords:
+    """As the server says it: ASCII but for addresses and replies, lines of at most 78 characters but for long words."""
+    return NoticeWords(_subject(about), _text(about))
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """All that one DSN is made of. `queue_id` is its own; `now` and `give_up_at` are seconds since the epoch (0: unknown).
-
-    `reason`, for UNTOLD: why it goes to postmaster.
-    """
-
-    kind: Kind
-    queue_id: str
-    hostname: str
-    to: Address
-    delivery: Delivery
-    rows: tuple[tuple[QueuedRow, Outcome], ...]
-    now: float
-    give_up_at: float = 0.0
-    reason: str = ""
-
-
-def subject(about: Notice) -> str:
-    """ASCII, one line."""
-    if about.kind is Kind.DELAYED:
+def _subject(about: Notice) -> str:
+    if about.kind is NoticeKind.DELAYED:
         return "Your message is late, and still on its way"
-    if about.kind is Kind.UNTOLD:
+    if about.kind is NoticeKind.UNTOLD:
         return "A message could not be delivered, nor its sender told"
-    if about.kind is Kind.SUCCEEDED:
+    if about.kind is NoticeKind.SUCCEEDED:
         return "Your message has arrived" if _all_arrived(about) else "Your message is on its way"
     return "Your message could not be delivered"
 
@@ -76,12 +51,11 @@ def _all_arrived(about: Notice) -> bool:
     return all(isinstance(outcome, Delivered) and outcome.success is Success.DELIVERED for _, outcome in about.rows)
 
 
-def words(about: Notice) -> str:
-    """The human part, CRLF line ends, lines of at most 78 characters but for long words."""
+def _text(about: Notice) -> str:
     paragraphs = [_wrapped(f"This is the mail system at {about.hostname}."), *map(_wrapped, _opening(about))]
     paragraphs += [_recipient(about.kind, row, outcome) for row, outcome in about.rows]
     paragraphs.append(_wrapped(_closing(about)))
-    return "\n\n".join(paragraphs).replace("\n", "\r\n") + "\r\n"
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def remote_host(outcome: Outcome) -> str:
@@ -95,14 +69,14 @@ def _opening(about: Notice) -> list[str]:
     many = len(about.rows) > 1
     arrived = date_time(about.delivery.received_at)
     to_whom = "these addresses" if many else "this address"
-    if about.kind is Kind.DELAYED:
+    if about.kind is NoticeKind.DELAYED:
         return [
             f"Your message of {arrived} has not yet been delivered to {to_whom}. You need not do anything: do not send it "
             "again, it is tried again by itself."
         ]
-    if about.kind is Kind.SUCCEEDED:
+    if about.kind is NoticeKind.SUCCEEDED:
         return [f"Your message of {arrived} went well. You asked to be told what became of it for {to_whom}."]
-    if about.kind is Kind.UNTOLD:
+    if about.kind is NoticeKind.UNTOLD:
         return [
             f"The message {about.delivery.queue_id} of {arrived} from <{about.delivery.reverse_path}> could not be delivered "
             f"to {to_whom}, and is no longer tried. You get this notice as postmaster, because {about.reason}."
@@ -113,17 +87,19 @@ def _opening(about: Notice) -> list[str]:
     ]
 
 
-def _recipient(kind: Kind, row: QueuedRow, outcome: Outcome) -> str:
+def _recipient(kind: NoticeKind, row: QueuedRow, outcome: Outcome) -> str:
     """One address: what happened, in the remote server's own words, and what it may mean."""
     name = f"  <{row.forward_path}>"
     if row.original != row.forward_path and row.original.domain:
-        name += f"\n  (you wrote to <{row.original}>)" if kind is not Kind.UNTOLD else f"\n  (for <{row.original}>)"
+        name += (
+            f"\n  (you wrote to <{row.original}>)" if kind is not NoticeKind.UNTOLD else f"\n  (for <{row.original}>)"
+        )
     remote = printable(outcome.remote, 300)
     said = printable(str(outcome.reply), keep_utf8=True)
     if isinstance(outcome, Delivered):
         return f"{name}\n{_indented(_SUCCESS[outcome.success])}"
     lines = [name, _indented(f"{remote} said: {said}" if remote else said)]
-    if isinstance(outcome, Deferred) and kind is not Kind.DELAYED:
+    if isinstance(outcome, Deferred) and kind is not NoticeKind.DELAYED:
         tries = row.attempts + 1
         lines.append(_indented(f"Tried {tries} times, then given up." if tries > 1 else "Given up."))
     hint = _HINTS.get(outcome.reply.enhanced.partition(".")[2])
@@ -133,13 +109,13 @@ def _recipient(kind: Kind, row: QueuedRow, outcome: Outcome) -> str:
 
 
 def _closing(about: Notice) -> str:
-    if about.kind is Kind.DELAYED:
+    if about.kind is NoticeKind.DELAYED:
         until = f" until {date_time(about.give_up_at)}" if about.give_up_at else ""
         return (
             f"It will be tried again{until}. If it can't be delivered, you will be told; if it can, you will hear no more "
             f"of it. Should you ask about it, its name here is {about.delivery.queue_id}."
         )
-    if about.kind is Kind.SUCCEEDED:
+    if about.kind is NoticeKind.SUCCEEDED:
         return (
             f"Below is a report for mail programs. Should you ask about it, its name here is {about.delivery.queue_id}."
         )

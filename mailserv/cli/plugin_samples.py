@@ -12,6 +12,7 @@ from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.envelope import Envelope, Recipient
 from mailserv.mail.message import BytesContent, Content
+from mailserv.mail.notice import Notice, NoticeKind, NoticeWords
 from mailserv.mail.outcome import Deferred, Outcome
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply
@@ -44,6 +45,9 @@ class Sample:
         recipients = (Recipient(self.forward_path),) if has_recipient else ()
         route = Route(SMTP, self.forward_path.domain)
         row = QueuedRow(1, self.forward_path, self.forward_path, {}, 1, False)
+        outcome = Deferred(Reply(451, "4.3.0", "Later"), "mx.example.org [192.0.2.2]:25")
+        delivery = Delivery(_QUEUE_ID, self.reverse_path, {}, self.content, 0.0, self.peer.login, route, (row,))
+        told = self.forward_path if self.reverse_path.is_null else self.reverse_path
         return {
             Peer: self.peer,
             Envelope: Envelope(self.reverse_path, recipients),
@@ -52,8 +56,10 @@ class Sample:
             Content: self.content,
             Route: route,
             QueuedRow: row,
-            Delivery: Delivery(_QUEUE_ID, self.reverse_path, {}, self.content, 0.0, self.peer.login, route, (row,)),
-            Outcome: Deferred(Reply(451, "4.3.0", "Later"), "mx.example.org [192.0.2.2]:25"),
+            Delivery: delivery,
+            Outcome: outcome,
+            Notice: Notice(NoticeKind.DELAYED, "B", "mail.example.org", told, delivery, ((row, outcome),), 1.0),
+            NoticeWords: NoticeWords("A subject", "Some text.\n"),
             "queue_id": _QUEUE_ID,
             "next_hop": route.next_hop,
             "host": "mx.example.org",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +12,7 @@ import pluggy
 
 from mailserv.mail.address import Address
 from mailserv.mail.message import BytesContent
+from mailserv.mail.notice import NoticeWords
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import MAILBOX, Route
@@ -98,6 +100,29 @@ def is_content(answer: object) -> bool:
         return False
     without = answer.data.replace(b"\r\n", b"")
     return b"\r" not in without and b"\n" not in without
+
+
+_FIELD_NAME = re.compile(r"[!-9;-~]{1,70}")  # RFC 5322 §2.2
+_OURS = re.compile(  # of a notice: what makes it a report, says whom it is for, or ends loops (RFC 3464, RFC 3834)
+    r"(?:date|from|sender|to|cc|bcc|subject|message-id|in-reply-to|references|auto-submitted|received|return-path"
+    r"|delivered-to|mime-version|resent-.*|content-.*)",
+    re.IGNORECASE,
+)
+
+
+def is_notice_words(answer: object) -> bool:
+    """Words whose subject and fields are one line each, and fields that a notice may have besides its own."""
+    if not isinstance(answer, NoticeWords) or not isinstance(answer.subject, str) or not isinstance(answer.text, str):
+        return False
+    text_is_lines = all(line.replace("\t", " ").isprintable() for line in answer.text.split("\n"))
+    return answer.subject.isprintable() and text_is_lines and all(map(_is_field, answer.fields))
+
+
+def _is_field(field: object) -> bool:
+    if not isinstance(field, tuple) or len(field) != 2 or not all(isinstance(part, str) for part in field):
+        return False
+    name, value = field
+    return bool(_FIELD_NAME.fullmatch(name)) and not _OURS.fullmatch(name) and value.isprintable()
 
 
 def is_address(answer: object) -> bool:

@@ -21,6 +21,7 @@ from mailserv.hooks.kinds import (
     is_bool,
     is_content,
     is_delay,
+    is_notice_words,
     is_resolution,
     is_route,
     is_text,
@@ -31,6 +32,7 @@ from mailserv.mail.delivery import Delivery, QueuedRow, Transport
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.extension import SMTPExtension
 from mailserv.mail.message import BytesContent, Content
+from mailserv.mail.notice import Notice, NoticeWords
 from mailserv.mail.outcome import Outcome
 from mailserv.mail.peer import Peer
 from mailserv.mail.resolution import Resolution
@@ -261,6 +263,30 @@ def retry_delay(delivery: Delivery, row: QueuedRow, outcome: Outcome, delay: flo
     Called: after each attempt that will be repeated, once for all recipients of a message that were tried equally often.
     Thread: a queue worker's. Answer: None: `delay`; else seconds, at most 30 days. When to give up is not asked.
     Raises: `delay`.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.DECIDE, on_error="skip")
+def dsn_policy(notice: Notice, row: QueuedRow, outcome: Outcome) -> Verdict | None:
+    """Stop what `notice`, a bounce or another DSN to `notice.to`, would tell of one recipient; `row` is of `notice.rows`.
+    Nothing can be sent that was not due, nor to somebody else; to the null reverse-path nothing ever is (invariant 3).
+
+    Called: once for each recipient of a notice that is due, before it is written. Thread: a queue worker's, or the session's
+    for a success that is known at once. Answer: None; or a Verdict: nothing is told of this recipient, and the reason is in
+    the log and in the message's trace. One of 4xx (`tempfail`): not now; the recipient stays in the queue until it can be told.
+    Raises: it is told.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.TRANSFORM, is_answer=is_notice_words, on_error="skip", changes="words")
+def dsn_compose(notice: Notice, words: NoticeWords) -> NoticeWords | None:
+    """Change what a notice says to a person: its subject, its text, further header fields. The report for programs and what
+    is returned of the message are not a plugin's to write, so it stays a multipart/report whatever a plugin says.
+
+    Called: once for each notice, after `dsn_policy`. Thread: as there. Answer: None: as it is; else all of the words, in any
+    script. Raises: it says what it would have said.
     """
     raise AssertionError("a specification is never called")
 

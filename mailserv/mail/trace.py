@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mailserv.mail.fields import printable
+from mailserv.mail.verdict import Observed
+
 
 @dataclass(frozen=True, slots=True)
 class TraceEntry:
@@ -17,3 +20,9 @@ class TraceEntry:
     event: str
     recipient: str = ""
     detail: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+def observed_entry(at: float, each: Observed, recipient: str = "") -> TraceEntry:
+    """What a plugin on trial would have done."""
+    reply, why = printable(str(each.verdict.reply)), printable(each.verdict.reason)
+    return TraceEntry(at, "observed", recipient, {"plugin": each.plugin, "hook": each.hook, "reply": reply, "why": why})

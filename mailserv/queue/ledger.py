@@ -31,22 +31,28 @@ class Bouncer(Protocol):
     """Makes the delivery status notifications; the ledger commits them. Any thread.
 
     An outcome in `rows` that is `Deferred` was a transient failure; `failed` is given those that were given up too.
+    `trace` gets what there is to say about the message itself.
     """
 
     def failed(
-        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float
+        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float, trace: list[TraceEntry]
     ) -> tuple[Acceptance, ...]:
         """The bounces due for recipients that will not be tried again; none where nobody is to be told."""
         ...
 
     def delayed(
-        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float, give_up_at: float
+        self,
+        delivery: Delivery,
+        rows: Sequence[tuple[QueuedRow, Outcome]],
+        now: float,
+        give_up_at: float,
+        trace: list[TraceEntry],
     ) -> tuple[Acceptance, ...]:
         """The delay notices due; asked once for each row."""
         ...
 
     def succeeded(
-        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float
+        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float, trace: list[TraceEntry]
     ) -> tuple[Acceptance, ...]:
         """The notices that were asked for about recipients that were delivered."""
         ...
@@ -175,9 +181,11 @@ class Ledger:
         for attempt, ruling in rulings:
             queue_id = attempt.delivery.queue_id
             trace += [(queue_id, entry) for entry in ruling.trace]
-            for word, made in self._notices(attempt.delivery, ruling, now):
+            about: list[TraceEntry] = []
+            for word, made in self._notices(attempt.delivery, ruling, now, about):
                 bounces.append(made)
-                trace.append((queue_id, TraceEntry(now, word, "", {"queue_id": made.queue_id})))
+                about.append(TraceEntry(now, word, "", {"queue_id": made.queue_id}))
+            trace += [(queue_id, entry) for entry in about]
         self._store.settle(owner, [s for _, r in rulings for s in r.settlements], bounces, trace, wait=wait)
         for attempt, ruling in rulings:
             self._tell(attempt, ruling, now)
@@ -221,16 +229,19 @@ class Ledger:
         if back:
             self._store.settle(owner, back)
 
-    def _notices(self, delivery: Delivery, ruling: Ruling, now: float) -> list[tuple[str, Acceptance]]:
+    def _notices(
+        self, delivery: Delivery, ruling: Ruling, now: float, trace: list[TraceEntry]
+    ) -> list[tuple[str, Acceptance]]:
         made: list[tuple[str, Acceptance]] = []
         if ruling.failed:
-            made += [("bounced", a) for a in self._bouncer.failed(delivery, ruling.failed, now)]
+            made += [("bounced", a) for a in self._bouncer.failed(delivery, ruling.failed, now, trace)]
         if any("NOTIFY" in row.parameters for row, _ in ruling.delivered):
-            made += [("success_notice", a) for a in self._bouncer.succeeded(delivery, ruling.delivered, now)]
+            made += [("success_notice", a) for a in self._bouncer.succeeded(delivery, ruling.delivered, now, trace)]
         if ruling.delayed:
             is_bounce = delivery.reverse_path.is_null
             give_up_at = delivery.received_at + give_up_after(self.settings, is_bounce=is_bounce)
-            made += [("delay_notice", a) for a in self._bouncer.delayed(delivery, ruling.delayed, now, give_up_at)]
+            late = self._bouncer.delayed(delivery, ruling.delayed, now, give_up_at, trace)
+            made += [("delay_notice", a) for a in late]
         return made
 
 

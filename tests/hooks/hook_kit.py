@@ -17,6 +17,7 @@ from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.message import BytesContent, Content
+from mailserv.mail.notice import Notice, NoticeKind, NoticeWords
 from mailserv.mail.outcome import Delivered, Outcome
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import OK
@@ -38,6 +39,10 @@ VALUES: dict[Any, Any] = {
     QueuedRow: DELIVERY.rows[0],
     Outcome: Delivered(OK),
     Route: DELIVERY.route,
+    Notice: Notice(
+        NoticeKind.SUCCEEDED, "B", "mail.example.org", DELIVERY.reverse_path, DELIVERY, ((ROW, Delivered(OK)),), 1.0
+    ),
+    NoticeWords: NoticeWords("subject", "text\n"),
     bytes: b"octets",
     str: "word",
     float: 1.5,

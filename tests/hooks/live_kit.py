@@ -16,6 +16,7 @@ HEAD = """
 from mailserv import hookimpl
 from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.message import BytesContent
+from mailserv.mail.notice import NoticeWords
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route

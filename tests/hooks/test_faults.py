@@ -49,6 +49,8 @@ ON_WORKERS = {  # no reply depends on them
     "rewrite_sender",
     "delivery_rewrite",
     "tls_policy",
+    "dsn_policy",
+    "dsn_compose",
 }
 SAID = {"raise": "plugin_failed", "hang": "plugin_overran", "lie": "plugin_lied"}
 ALICE, STRANGER = "alice@example.org", "stranger@elsewhere.example"
@@ -108,6 +110,13 @@ class World:
             self.remote += 1
             assert run_to(lambda: self._attempts() > before)
 
+    def to_nobody(self) -> None:
+        """Its bounce comes back."""
+        before = self._attempts()
+        if self.smtp("submission", f"MAIL FROM:<{ALICE}>", "RCPT TO:<gone@far.example>", "DATA", login=True):
+            self.local += 1
+            assert run_to(lambda: self._attempts() > before)
+
     def pop3(self) -> None:
         client = poplib.POP3(*self.server.address("pop3"), timeout=20)
         try:
@@ -132,7 +141,7 @@ class World:
         self.codes = codes
 
 
-PARTS = (World.from_outside, World.to_outside, World.to_a_host_that_says_later, World.pop3)
+PARTS = (World.from_outside, World.to_outside, World.to_a_host_that_says_later, World.pop3, World.to_nobody)
 
 
 @contextmanager
@@ -141,7 +150,7 @@ def world(folder: Path, hook: str, policy: PluginPolicy) -> Iterator[World]:
     plugins = Plugins(enabled=("faulty",), path=folder, policy={"faulty": policy})
     clock = FakeClock()
     with (
-        ScriptedMX({"RCPT TO:<later@": "450 4.2.1 Later"}) as mx,
+        ScriptedMX({"RCPT TO:<later@": "450 4.2.1 Later", "RCPT TO:<gone@": "550 5.1.1 No such user"}) as mx,
         mail_server(plugins=plugins, clock=clock, routes={"far.example": f"smtp:[{mx.host}]:{mx.port}"}) as server,
     ):
         yield World(server, mx, clock)

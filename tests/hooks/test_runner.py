@@ -16,14 +16,14 @@ from mailserv.errors import PluginError
 from mailserv.hooks.breaker import FAILURES, REST
 from mailserv.hooks.implementation import MOST_ABANDONED
 from mailserv.hooks.runner import Runner
-from mailserv.hooks.specs import KINDS, Kind
+from mailserv.hooks.specs import KINDS, SPECS, Kind
 from mailserv.mail.reply import LOCAL_ERROR, OK, Reply
 from mailserv.mail.verdict import Action, Observed, Verdict, disconnect, reject, tempfail
 from mailserv.settings import Duration, PluginPolicy
 from mailserv.testing.clock import FakeClock
 from mailserv.testing.server import LogLines
 
-DECIDING = [name for name, kind in KINDS.items() if kind is Kind.DECIDE]
+DECIDING = [name for name, spec in SPECS.items() if spec.kind is Kind.DECIDE and spec.on_error == "tempfail"]
 NOTIFYING = [name for name, kind in KINDS.items() if kind is Kind.NOTIFY]
 SOON = PluginPolicy(budget=Duration(0.05))
 INLINE = pytest.mark.parametrize("inline", [True, False], ids=["inline", "helper"])

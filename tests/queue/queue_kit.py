@@ -13,6 +13,7 @@ from mailserv.mail.message import Acceptance, BytesContent, MailboxDelivery, Que
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mailserv.mail.reply import Reply
 from mailserv.mail.route import Route
+from mailserv.mail.trace import TraceEntry
 from mailserv.queue.batch import Batch, Desk
 from mailserv.queue.lanes import Lanes, Turn
 from mailserv.queue.leases import Leases
@@ -71,19 +72,24 @@ class Bouncing:
         self.error: Exception | None = None
 
     def failed(
-        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float
+        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float, trace: list[TraceEntry]
     ) -> tuple[Acceptance, ...]:
         self.failures.append((delivery.queue_id, [str(row.forward_path) for row, _ in rows]))
         return self._made(f"B{delivery.queue_id}", now) if not delivery.reverse_path.is_null else ()
 
     def delayed(
-        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float, give_up_at: float
+        self,
+        delivery: Delivery,
+        rows: Sequence[tuple[QueuedRow, Outcome]],
+        now: float,
+        give_up_at: float,
+        trace: list[TraceEntry],
     ) -> tuple[Acceptance, ...]:
         self.delays.append((delivery.queue_id, [str(row.forward_path) for row, _ in rows], give_up_at))
         return self._made(f"L{delivery.queue_id}", now)
 
     def succeeded(
-        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float
+        self, delivery: Delivery, rows: Sequence[tuple[QueuedRow, Outcome]], now: float, trace: list[TraceEntry]
     ) -> tuple[Acceptance, ...]:
         self.successes.append((delivery.queue_id, [str(row.forward_path) for row, _ in rows]))
         return self._made(f"S{delivery.queue_id}", now)
