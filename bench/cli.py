@@ -12,9 +12,12 @@ from bench.server import Peer
 from bench.servers import choose
 from bench.w1 import W1
 from bench.w2 import W2
+from bench.w3 import W3
+from bench.w4 import W4
+from bench.w5 import W5
 from bench.workload import Options, Results, Workload
 
-WORKLOADS = {workload.name: workload for workload in (W1, W2)}
+WORKLOADS = {workload.name: workload for workload in (W1, W2, W3, W4, W5)}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from bench.waiting import START_SECONDS
 
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # Debian keeps mail servers where only root looks
 MAILBOX = "box@example.org"
-"""The one mailbox that every peer has."""
+"""The mailbox that every peer has."""
 ELSEWHERE = "anybody@sink.example.net"
 """What every peer sends to `Wanted.next_hop`."""
 SECRET = "secret"
@@ -33,8 +33,8 @@ class Wanted:
     """The port of the loopback to which all mail goes that is not for MAILBOX; nobody listens on port 1."""
     sessions: int = 250
     """So many sessions at once must be possible."""
-    maildrop: int = 0
-    """So many messages of `content.MESSAGE` are to be in MAILBOX at the start (POP3 only)."""
+    maildrops: Mapping[str, int] = field(default_factory=lambda: {MAILBOX: 0})
+    """User → so many messages of 4 KiB are there at the start."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Further blanks of the peer's configuration."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from bench.peers.dovecot.peer import Dovecot
 from bench.peers.haraka.peer import Haraka
 from bench.peers.mailserv.peer import Mailserv
+from bench.peers.opensmtpd.peer import OpenSMTPD
 from bench.peers.postfix.peer import Postfix
 from bench.server import Peer
 
@@ -21,6 +23,8 @@ def choose(names: Iterable[str], processes: int = 0) -> Iterator[Peer]:
             Postfix("postfix", tuned=False),
             Postfix("postfix-tuned", tuned=True),
             Haraka(),
+            OpenSMTPD(),
+            Dovecot(),
             Mailserv(processes=processes),
         )
     }

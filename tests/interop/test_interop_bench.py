@@ -18,6 +18,9 @@ pytestmark = [pytest.mark.interop, pytest.mark.needs("smtp-source", "smtp-sink")
     [
         ("W1 --sessions 2 --modes many --messages 20", r"\| 2 many +\| mailserv +\| [1-9][\d,]* "),
         ("W2 --sessions 2 --modes one --messages 20", r"\| 2 one +\| mailserv +\| [1-9][\d,]* "),
+        ("W3 --messages 2", r"\| 4 +\| mailserv +\| [1-9][\d,]* "),
+        ("W4 --sessions 40", r"\| 40 +\| mailserv +\| 40 "),
+        ("W5 --sessions 1 --messages 30", r"\| 1 × 30 +\| mailserv +\| [1-9][\d,.]* "),
     ],
     ids=lambda text: text[:2],
 )

@@ -6,18 +6,23 @@ import poplib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from bench.errors import Failed
+from bench.load import Load, smtp_source
 from bench.server import MAILBOX, SECRET, Server, Wanted, fill, launched, tail
 from bench.tree import Tree
 from bench.waiting import START_SECONDS, wait_until
+from mailserv.clock import SystemClock
+from mailserv.store.passwords import hash_password
+from mailserv.store.sqlite import open_store
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
+FILLING_SESSIONS = 20
 COMMAND = [sys.executable, "-m", "mailserv"]
 
 
@@ -40,19 +45,25 @@ class Mailserv:
         blanks |= {name: text for name, text in wanted.settings.items() if name != "limits"}
         config = folder / "mailserv.toml"
         fill(HERE / "mailserv.toml", config, next_hop=wanted.next_hop, sessions=wanted.sessions, **blanks)
-        _command("user", "add", MAILBOX, "--password-stdin", "--config", str(config), said=SECRET)
+        _add_accounts(folder / "data", wanted.maildrops)
         with launched([*COMMAND, "serve", "--config", config], folder, env={"PYTHONPATH": ""}) as process:
             log = folder / "log"
             wait_until(lambda: _ready(log, process), START_SECONDS, "mailserv's line `ready`")
             ports = {name: int(port) for name, port in re.findall(r"\b(smtp|pop3)=\S+:(\d+)", _ready_line(log))}
             pop3 = ports["pop3"]
+            for user, messages in wanted.maildrops.items():
+                if messages:
+                    smtp_source(ports["smtp"], user, Load(messages, FILLING_SESSIONS, reuse=True))
             yield Server(folder, Tree(process.pid), ports["smtp"], pop3, lambda: _in_maildrop(pop3))
 
 
-def _command(*arguments: str, said: str) -> None:
-    subprocess.run(
-        [*COMMAND, *arguments], input=said, text=True, check=True, capture_output=True, timeout=START_SECONDS
-    )
+def _add_accounts(data: Path, users: Iterable[str]) -> None:
+    """As `mailserv user add` does it, but all in one process and with one hash."""
+    store = open_store(data, SystemClock(), exclusive=False)
+    hashed = hash_password(SECRET)
+    for user in users:
+        store.add_account(user, hashed, 0.0)
+    store.close()
 
 
 def _ready(log: Path, process: subprocess.Popen[bytes]) -> bool:
