@@ -33,6 +33,7 @@ setup(
     ],
     extras_require={
         "forward": ["srslib"],
+        "scram": ["scramp"],
         "test": [
             "dkimpy",
             "dnslib",
@@ -43,6 +44,7 @@ setup(
             "pytest-cov",
             "pytest-timeout",
             "ruff",
+            "scramp",
             "setuptools>=70.1",
             "srslib",
             "trustme",

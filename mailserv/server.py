@@ -57,7 +57,6 @@ from mailserv.store.sqlite import open_store
 
 _log = get_logger("server")
 POP3_SERVICES = frozenset({"pop3", "pop3s"})
-MECHANISMS = ("PLAIN", "LOGIN")
 THREAD_STACK = 1024 * 1024  # octets of address space for each thread: thousands of sessions must fit
 SPARE_FILES = 128  # file descriptors besides one for each session: database, spool, deliveries
 STOP_WORKERS = 5.0  # seconds that deliveries have at least, however long the sessions took to drain
@@ -177,7 +176,7 @@ class Server:
         """What sessions work with; made anew by a reload."""
         limits = settings.limits
         throttle = LoginThrottle(limits.failed_logins_per_minute, limits.failed_logins_per_day, self._clock)
-        logins = Logins(self.store, throttle, self._plugins.runner)
+        logins = Logins(self.store, throttle, self._plugins.runner, self._plugins.mechanisms)
         router = Router.from_settings(
             settings,
             self.store.has_account,
@@ -196,7 +195,6 @@ class Server:
             queue_ids=self._queue_ids,
             logins=logins,
             certificates=certificates,
-            mechanisms=MECHANISMS,
             start_queue=self._start_queue,
             is_stressed=lambda: self._smtp_gate.is_stressed,
             allows_plaintext=_plaintext_rule(settings),

@@ -22,12 +22,13 @@ from mailserv.mail.plugin import Services
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
+from mailserv.mail.sasl import Credentials, Known, SaslFailed, SaslView
 from mailserv.protocol import commands
 from mailserv.protocol import pop3_commands as pop3
 from mailserv.protocol.extensions import ExtensionTable
 from mailserv.protocol.pop3_server import Phase as Pop3Phase
 from mailserv.protocol.pop3_server import Pop3Server
-from mailserv.protocol.sasl import Challenge, Credentials, SaslExchange, SaslFailed
+from mailserv.protocol.sasl import BUILT_IN, Challenge, SaslExchange, Step
 from mailserv.protocol.smtp_server import Phase, SmtpServer, WireLimits
 
 PLUGINS = str(Path(__file__).parent.parent / "plugins")
@@ -83,6 +84,17 @@ class Lines:
 
 def pieces(data: bytes, chunk: int) -> Sequence[bytes]:
     return [data[i : i + chunk] for i in range(0, len(data), chunk)] if chunk else [data]
+
+
+PEER = Peer("192.0.2.1", 40000, "pop3", "s1")
+
+
+def start(exchange: SaslExchange, peer: Peer, name: str, initial: str | None) -> Step:
+    """AUTH with a mechanism that we have ourselves."""
+    for mechanism in BUILT_IN:
+        if mechanism.name == name and peer.service in mechanism.services:
+            return exchange.start(mechanism, SaslView(peer, "mail.example.org", lambda _: Known("", None)), initial)
+    return SaslFailed(reply.UNKNOWN_MECHANISM)
 
 
 class SmtpDriver:
@@ -223,7 +235,7 @@ class SmtpDriver:
                     self._core.close(reply.EARLY_DATA)
             case StartAuth(mechanism=mechanism, initial=initial):
                 self._sasl = SaslExchange()
-                self._authenticate(self._sasl.start(mechanism, initial))
+                self._authenticate(start(self._sasl, self._peer, mechanism, initial))
 
     def _look_up(self, address: Address) -> tuple[Address, Resolution]:
         domain = address.domain or self._settings["mailboxes"].split()[0].partition("@")[2]
@@ -234,7 +246,7 @@ class SmtpDriver:
             return full, Resolution(is_local=True, refusal=reply.UNKNOWN_USER)
         return full, Resolution(mailboxes=((full.key, full),), is_local=True)
 
-    def _authenticate(self, step: Challenge | Credentials | SaslFailed) -> None:
+    def _authenticate(self, step: Step) -> None:
         match step:
             case Challenge(data=data):
                 self._core.answer_auth(data)
@@ -315,13 +327,13 @@ class Pop3Driver:
 
     def _on_auth(self, event: pop3.Auth) -> None:
         self._sasl = SaslExchange()
-        self._authenticate(self._sasl.start(event.mechanism, event.initial))
+        self._authenticate(start(self._sasl, PEER, event.mechanism, event.initial))
 
-    def _sasl_step(self, data: bytes | None) -> Challenge | Credentials | SaslFailed:
+    def _sasl_step(self, data: bytes | None) -> Step:
         assert self._sasl is not None
         return self._sasl.step(data)
 
-    def _authenticate(self, step: Challenge | Credentials | SaslFailed) -> None:
+    def _authenticate(self, step: Step) -> None:
         match step:
             case Challenge(data=data):
                 self._core.answer_auth(data)

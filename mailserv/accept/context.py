@@ -34,7 +34,6 @@ class Context:
     queue_ids: QueueIds
     logins: Logins
     certificates: Certificates | None
-    mechanisms: tuple[str, ...]
     start_queue: Callable[[str, bool], int]
     is_stressed: Callable[[], bool]
     allows_plaintext: Callable[[str], bool]

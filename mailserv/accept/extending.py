@@ -30,7 +30,7 @@ def session_view(context: Context, peer: Peer, transaction: Transaction | None) 
         recipients=limits.recipients_authenticated if peer.login else limits.recipients,
         can_start_tls=peer.tls is None and context.certificates is not None,
         can_authenticate=not peer.login and peer.service in SUBMISSION and is_private,
-        mechanisms=context.mechanisms,
+        mechanisms=context.logins.mechanisms(peer.service),
         in_transaction=transaction is not None,
         is_smtputf8=transaction is not None and transaction.envelope.is_smtputf8,
         verbs=context.extensions.verbs(peer.service),

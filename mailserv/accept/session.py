@@ -269,7 +269,7 @@ class SmtpSession:
             case Become(peer=peer):
                 self._begin_anew(become(peer, self._peer, self._context))
             case StartAuth(mechanism=mechanism, initial=initial):
-                self._auth = AuthDialogue(self._context.logins, self._peer)
+                self._auth = AuthDialogue(self._context.logins, self._peer, self._context.settings.hostname)
                 self._auth_step(self._auth.start(mechanism, initial))
 
     def _on_auth_line(self, event: commands.AuthLine) -> None:

@@ -10,7 +10,7 @@ from mailserv.clock import SystemClock
 from mailserv.config import Loaded, load
 from mailserv.config.problems import did_you_mean
 from mailserv.errors import ConfigError
-from mailserv.hooks.host import SHIPPED_EXTENSIONS, load_plugins
+from mailserv.hooks.host import SHIPPED_EXTENSIONS, Plugins, load_plugins
 from mailserv.mail.route import MAILBOX, SMTP
 from mailserv.route.table import RoutingTable
 from mailserv.settings import Routed, Settings
@@ -34,8 +34,13 @@ def read_and_check(given: Path | None) -> Loaded:
 
 
 def _plugins(settings: Settings) -> None:
+    _transports(settings, {SMTP, *enabled_plugins(settings).transports})
+
+
+def enabled_plugins(settings: Settings) -> Plugins:
+    """Imported and configured, with no server around them. Raises ConfigError."""
     plugins = settings.plugins
-    found = load_plugins(
+    return load_plugins(
         plugins.enabled,
         plugins.disabled,
         plugins.path,
@@ -44,7 +49,6 @@ def _plugins(settings: Settings) -> None:
         clock=SystemClock(),
         policies=plugins.policy,
     )
-    _transports(settings, {SMTP, *found.transports})
 
 
 def _transports(settings: Settings, known: Set[str]) -> None:

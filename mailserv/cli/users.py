@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from mailserv.cli.common import config_option, json_option, opened_store, print_json, print_table, refuse
-from mailserv.cli.config import read
+from mailserv.cli.config import enabled_plugins, read
 from mailserv.clock import SystemClock
 from mailserv.errors import AddressSyntaxError, DuplicateError
 from mailserv.mail.address import parse_domain, parse_mailbox
@@ -59,7 +59,7 @@ def add(address: str, password_file: Path | None, password_stdin: bool, config: 
     password = _password(password_file, password_stdin)
     with opened_store(settings, make=True) as store:
         try:
-            store.add_account(key, hash_password(password), SystemClock().now())
+            store.add_account(key, hash_password(password), SystemClock().now(), _verifiers(password, settings))
         except DuplicateError:
             raise refuse(f"{key} is there already; mailserv user passwd {key} changes its password") from None
     click.echo(f"added {key}")
@@ -80,7 +80,7 @@ def passwd(address: str, password_file: Path | None, password_stdin: bool, confi
     key = _parse(address)
     password = _password(password_file, password_stdin)
     with opened_store(settings) as store:
-        if not store.set_password(key, hash_password(password)):
+        if not store.set_password(key, hash_password(password), _verifiers(password, settings)):
             raise refuse(f"there is no account {key}")
     click.echo(f"changed the password of {key}")
 
@@ -115,6 +115,18 @@ def remove(address: str, yes: bool, config: Path | None) -> None:
         if not store.remove_account(key):
             raise refuse(f"there is no account {key}")
     click.echo(f"removed {key}")
+
+
+def _verifiers(password: str, settings: Settings) -> dict[str, str]:
+    """What the SASL mechanisms of the enabled plugins want kept of it, by mechanism. Raises ConfigError."""
+    if not settings.plugins.enabled:
+        return {}
+    made = {
+        mechanism.name: mechanism.make_verifier(password)
+        for mechanism in enabled_plugins(settings).mechanisms
+        if mechanism.make_verifier
+    }
+    return {name: verifier for name, verifier in made.items() if verifier is not None}
 
 
 def _parse(address: str) -> str:

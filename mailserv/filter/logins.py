@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mailserv import metrics
@@ -10,6 +11,8 @@ from mailserv.filter.limits import LoginThrottle
 from mailserv.hooks.runner import Runner
 from mailserv.logging import get_logger
 from mailserv.mail.address import parse_mailbox
+from mailserv.mail.sasl import Known, Proof, SaslMechanism
+from mailserv.protocol.sasl import BUILT_IN
 from mailserv.store.interface import Store
 from mailserv.store.passwords import verify_password
 
@@ -32,22 +35,57 @@ class LoginRefused:
 
 
 class Logins:
-    """Checks a name and a password. Any thread; takes some 20 ms of a core (argon2id), which the store's module caps."""
+    """Checks who somebody is. Any thread; a password takes some 20 ms of a core (argon2id), which the store's module caps."""
 
-    def __init__(self, store: Store, throttle: LoginThrottle, runner: Runner | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        throttle: LoginThrottle,
+        runner: Runner | None = None,
+        mechanisms: Sequence[SaslMechanism] = BUILT_IN,
+    ) -> None:
         self._store = store
         self._throttle = throttle
         self._runner = runner
+        self._mechanisms = {mechanism.name: mechanism for mechanism in mechanisms}
+
+    def mechanisms(self, service: str) -> tuple[str, ...]:
+        """The names of the SASL mechanisms that this service has."""
+        return tuple(name for name, mechanism in self._mechanisms.items() if service in mechanism.services)
+
+    def mechanism(self, name: str, service: str) -> SaslMechanism | None:
+        """By its name in capitals."""
+        found = self._mechanisms.get(name)
+        return found if found and service in found.services else None
+
+    def look_up(self, mechanism: str, name: str) -> Known:
+        """What a mechanism keeps of an account. Raises StoreError."""
+        address = _canonical(name)
+        return Known(address, self._store.verifier(address, mechanism) if address else None)
 
     def check(self, name: str, password: str, *, ip: str, service: str, session_id: str) -> LoggedIn | LoginRefused:
         """A name that is no account costs the same time as a wrong password. Plugins are asked before our accounts."""
+
+        def address() -> str:
+            known = self._by_plugin(name, password, ip, service)
+            return self._by_account(name, password) if known is None else known
+
+        return self._judge(name, address, ip, service, session_id)
+
+    def accept(self, proof: Proof, *, ip: str, service: str, session_id: str) -> LoggedIn | LoginRefused:
+        """What a mechanism has found out by itself counts as a password that was right, or wrong."""
+        address = _canonical(proof.authcid) if proof.is_good else ""
+        return self._judge(proof.authcid, lambda: address, ip, service, session_id)
+
+    def _judge(
+        self, name: str, find: Callable[[], str], ip: str, service: str, session_id: str
+    ) -> LoggedIn | LoginRefused:
+        """`find`: the account's address, "" for a failed login."""
         if not self._throttle.allows(ip):
             self._note(False, name, ip, service, session_id, reason="throttled")
             return LoginRefused(retry_later=True, throttled=True)
         try:
-            address = self._by_plugin(name, password, ip, service)
-            if address is None:
-                address = self._by_account(name, password)
+            address = find()
         except (StoreError, PluginError) as error:
             _log.error("auth_unavailable", ip=ip, service=service, session=session_id, error=str(error))
             return LoginRefused(retry_later=True)
@@ -69,7 +107,20 @@ class Logins:
         """ "" when name or password are wrong. Raises StoreError."""
         address = _canonical(name)
         stored = self._store.password_hash(address) if address else None
-        return address if verify_password(stored, password) else ""
+        if not verify_password(stored, password) or stored is None:
+            return ""
+        self._keep_verifiers(address, password, stored)
+        return address
+
+    def _keep_verifiers(self, address: str, password: str, password_hash: str) -> None:
+        """An account that was made before a mechanism was enabled gets what that needs now that its password is here."""
+        for mechanism in self._mechanisms.values():
+            make = mechanism.make_verifier
+            try:
+                if make and self._store.verifier(address, mechanism.name) is None and (verifier := make(password)):
+                    self._store.keep_verifier(address, mechanism.name, verifier, password_hash)
+            except StoreError as error:  # the login is good all the same
+                _log.warning("verifier_not_kept", login=address, mechanism=mechanism.name, error=str(error))
 
     def _note(self, good: bool, name: str, ip: str, service: str, session_id: str, **more: str) -> None:
         metrics.LOGINS.labels(service, "ok" if good else "failed").inc()

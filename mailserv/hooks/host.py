@@ -20,11 +20,14 @@ from mailserv.config import read_section
 from mailserv.errors import ConfigError
 from mailserv.hooks import specs
 from mailserv.hooks.extensions import guarded
+from mailserv.hooks.mechanisms import guarded_mechanism
 from mailserv.hooks.rooms import Rooms
 from mailserv.hooks.runner import ALL, Runner
 from mailserv.mail.delivery import Transport
 from mailserv.mail.extension import SMTPExtension
 from mailserv.mail.plugin import Services
+from mailserv.mail.sasl import SaslMechanism
+from mailserv.protocol.sasl import BUILT_IN
 from mailserv.settings import PluginPolicy
 
 GROUP = "mailserv.plugins"
@@ -56,6 +59,7 @@ class Plugins:
     extensions: tuple[SMTPExtension, ...]
     transports: Mapping[str, Transport]
     runner: Runner
+    mechanisms: tuple[SaslMechanism, ...] = BUILT_IN
 
 
 def load_plugins(
@@ -126,8 +130,11 @@ def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runn
     problems: list[str] = []
     extensions = _answers(manager, "register_smtp_extensions", SMTPExtension, problems)
     transports = _answers(manager, "register_transports", tuple, problems)
+    mechanisms = _answers(manager, "register_sasl_mechanisms", SaslMechanism, problems)
     problems += _contradictions((owner, key) for owner, extension in extensions for key in _keys(extension))
     problems += _contradictions((owner, f"transport {pair[0]}") for owner, pair in transports)
+    built_in = [("mailserv", mechanism) for mechanism in BUILT_IN]
+    problems += _contradictions((owner, f"SASL mechanism {each.name}") for owner, each in [*built_in, *mechanisms])
     problems += [f"plugin.{name}.{text}" for name, text in _answers(manager, "check_config", str, problems)]
     if problems:
         raise ConfigError(problems)
@@ -136,6 +143,7 @@ def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runn
         extensions=tuple(guarded(owner, extension) for owner, extension in extensions),
         transports=dict(pair for _, pair in transports),
         runner=runner,
+        mechanisms=BUILT_IN + tuple(guarded_mechanism(owner, mechanism) for owner, mechanism in mechanisms),
     )
 
 

@@ -37,6 +37,7 @@ from mailserv.mail.outcome import Outcome
 from mailserv.mail.peer import Peer
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
+from mailserv.mail.sasl import SaslMechanism
 from mailserv.mail.tls_mode import TLSMode
 from mailserv.mail.verdict import Verdict
 
@@ -59,6 +60,17 @@ def register_transports() -> Iterable[tuple[str, Transport]]:
 
     Called: once at start. Thread: main. Answer: (name, Transport) pairs; the transport's methods run on queue workers.
     Raises: the server does not start, and names the plugin.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.COLLECT)
+def register_sasl_mechanisms() -> Iterable[SaslMechanism]:
+    """SASL mechanisms besides PLAIN and LOGIN, for AUTH over SMTP and POP3.
+
+    Called: once at start, and for each `mailserv user add` and `passwd`. Thread: main. Answer: any number of SaslMechanism.
+    Raises: the server does not start, and names the plugin; so does a mechanism that two plugins claim. An exchange that
+    raises or lies is a temporary failure of this login (454 4.7.0, [SYS/TEMP]).
     """
     raise AssertionError("a specification is never called")
 

@@ -1,20 +1,22 @@
-"""The AUTHORIZATION state (RFC 1939 §4): USER and PASS, or AUTH PLAIN (RFC 5034), to an open and locked maildrop."""
+"""The AUTHORIZATION state (RFC 1939 §4): USER and PASS, or AUTH (RFC 5034), to an open and locked maildrop."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from mailserv.errors import StoreError
-from mailserv.filter.logins import LoggedIn
+from mailserv.filter.logins import LoggedIn, LoginRefused
+from mailserv.filter.sasl_login import LoginStep, SaslLogin
 from mailserv.logging import get_logger
+from mailserv.mail import reply
 from mailserv.mail.peer import Peer
+from mailserv.mail.reply import Reply, Severity
+from mailserv.mail.sasl import SaslFailed
 from mailserv.pop3.context import Pop3Context
 from mailserv.pop3.maildrop import Maildrop
-from mailserv.protocol.sasl import Challenge, Credentials, SaslExchange, SaslFailed
+from mailserv.protocol.sasl import Challenge
 
 _log = get_logger("pop3")
-
-MECHANISM = "PLAIN"  # the one that RFC 5034 §4 asks for; USER and PASS are there for whom LOGIN would serve
 
 # Response codes: RFC 2449 §8, RFC 3206.
 NEEDS_TLS = "[AUTH] Log in over TLS only: say STLS first"
@@ -22,8 +24,6 @@ WRONG = "[AUTH] Wrong name or password"
 LATER = "[SYS/TEMP] Cannot log in now; try again later"
 THROTTLED = "[SYS/TEMP] Too many failed logins; try again later"
 IN_USE = "[IN-USE] Another session has this maildrop open"
-NO_MECHANISM = "Unrecognized authentication mechanism"
-CANCELLED = "Authentication cancelled"
 BAD_RESPONSE = "Malformed authentication response"
 
 
@@ -47,15 +47,38 @@ class Refused:
 class Login:
     """Logs one session in. The session's thread."""
 
-    def __init__(self, context: Pop3Context) -> None:
+    def __init__(self, context: Pop3Context, peer: Peer) -> None:
         self._context = context
-        self._exchange = SaslExchange()
+        self._peer = peer
+        self._exchange = SaslLogin(context.logins, peer, context.settings.hostname)
         self.name = ""  # what USER said
 
-    def with_password(self, peer: Peer, name: str, password: str) -> Opened | Refused:
-        """Check, then open: a locked maildrop is told only to whom it belongs."""
+    def with_password(self, password: str) -> Opened | Refused:
+        """USER and PASS."""
+        peer = self._peer
+        check = self._context.logins.check
+        return self._open(check(self.name, password, ip=peer.ip, service=peer.service, session_id=peer.session_id))
+
+    def begin_exchange(self, mechanism: str, initial: str | None) -> Opened | Refused | Challenge:
+        """AUTH, with or without an initial response."""
+        return self._after(self._exchange.start(mechanism, initial))
+
+    def step(self, line: bytes | None) -> Opened | Refused | Challenge:
+        """The client's next line; None when it gives up."""
+        return self._after(self._exchange.step(line))
+
+    def _after(self, step: LoginStep) -> Opened | Refused | Challenge:
+        match step:
+            case Challenge():
+                return step
+            case SaslFailed(reply=failure):
+                return Refused(_text(failure))
+            case _:
+                return self._open(step)
+
+    def _open(self, result: LoggedIn | LoginRefused) -> Opened | Refused:
+        """A locked maildrop is told only to whom it belongs."""
         context = self._context
-        result = context.logins.check(name, password, ip=peer.ip, service=peer.service, session_id=peer.session_id)
         if not isinstance(result, LoggedIn):
             if result.throttled:
                 return Refused(THROTTLED, close=True)
@@ -67,26 +90,12 @@ class Login:
             return Opened(address, Maildrop(context.store.maildrop(address)))
         except StoreError as error:
             context.maildrops.release(address)
-            _log.error("maildrop_unavailable", session=peer.session_id, login=address, error=str(error))
+            _log.error("maildrop_unavailable", session=self._peer.session_id, login=address, error=str(error))
             return Refused(LATER)
 
-    def begin_exchange(self, peer: Peer, mechanism: str, initial: str | None) -> Opened | Refused | Challenge:
-        """AUTH, with or without an initial response."""
-        if mechanism != MECHANISM:
-            return Refused(NO_MECHANISM)
-        return self._after(peer, self._exchange.start(mechanism, initial))
 
-    def step(self, peer: Peer, line: bytes | None) -> Opened | Refused | Challenge:
-        """The client's next line; None when it gives up."""
-        if line is None:
-            return Refused(CANCELLED)
-        return self._after(peer, self._exchange.step(line))
-
-    def _after(self, peer: Peer, step: Challenge | Credentials | SaslFailed) -> Opened | Refused | Challenge:
-        if isinstance(step, Challenge):
-            return step
-        if isinstance(step, SaslFailed):
-            return Refused(BAD_RESPONSE)
-        if step.authzid and step.authzid.casefold() != step.authcid.casefold():
-            return Refused(WRONG, counts=True)  # nobody acts for somebody else
-        return self.with_password(peer, step.authcid, step.password)
+def _text(failure: Reply) -> str:
+    """SMTP's replies to AUTH in POP3's words."""
+    if failure == reply.AUTH_BAD_RESPONSE:
+        return BAD_RESPONSE
+    return LATER if failure.severity is Severity.TRANSIENT else failure.text

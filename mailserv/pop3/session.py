@@ -15,7 +15,7 @@ from mailserv.mail.reply import Reply
 from mailserv.net.connection import Connection
 from mailserv.net.gate import Place
 from mailserv.pop3.context import Pop3Context
-from mailserv.pop3.login import MECHANISM, NEEDS_TLS, Login, Opened, Refused
+from mailserv.pop3.login import NEEDS_TLS, Login, Opened, Refused
 from mailserv.pop3.maildrop import Maildrop, top
 from mailserv.pop3.wire import SlowReader, Wire
 from mailserv.protocol import pop3_commands as commands
@@ -48,7 +48,7 @@ class Pop3Session:
         self._limits = context.settings.limits
         self._clock = context.clock
         self._core = Pop3Server()
-        self._login = Login(context)
+        self._login = Login(context, peer)
         self._maildrop = Maildrop(())
         self._address = ""  # of the maildrop that is ours
         self._closing = False
@@ -144,16 +144,16 @@ class Pop3Session:
         self._core.answer(True, "Now the password")  # whether there is such a name, PASS does not tell either
 
     def _on_pass(self, event: commands.Pass) -> None:
-        self._after_login(self._login.with_password(self._peer, self._login.name, event.password))
+        self._after_login(self._login.with_password(event.password))
 
     def _on_auth(self, event: commands.Auth) -> None:
         if not self._is_private():
             self._core.answer(False, NEEDS_TLS)
             return
-        self._after_login(self._login.begin_exchange(self._peer, event.mechanism, event.initial))
+        self._after_login(self._login.begin_exchange(event.mechanism, event.initial))
 
     def _on_auth_line(self, event: commands.AuthLine) -> None:
-        self._after_login(self._login.step(self._peer, event.data))
+        self._after_login(self._login.step(event.data))
 
     def _after_login(self, step: Opened | Refused | Challenge) -> None:
         match step:
@@ -184,7 +184,7 @@ class Pop3Session:
         self._flush()
         if self._start_tls():
             self._core.started_tls()
-            self._login = Login(self._context)
+            self._login = Login(self._context, self._peer)
         else:
             self._closing = True
 
@@ -192,7 +192,7 @@ class Pop3Session:
         """RFC 2449 §6: what is true here and now."""
         lines = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER", "IMPLEMENTATION mailserv"]
         if self._is_private():
-            lines += ["USER", f"SASL {MECHANISM}"]
+            lines += ["USER", " ".join(("SASL", *self._context.logins.mechanisms(self._peer.service)))]
         if self._context.certificates is not None and self._peer.tls is None and not self._address:
             lines.append("STLS")
         self._core.answer_list("Capability list follows", lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mailserv.errors import DuplicateError
 from mailserv.store.connection import Readers
@@ -17,6 +17,14 @@ LIST = "SELECT address, created_at FROM account WHERE gone = 0 ORDER BY address"
 EXISTS = "SELECT 1 FROM account WHERE address = ? AND gone = 0"
 READ_HASH = "SELECT password_hash FROM account WHERE address = ? AND gone = 0"
 WRITE_HASH = "UPDATE account SET password_hash = ? WHERE address = ? AND gone = 0"
+WRITE_VERIFIER = """
+    INSERT OR REPLACE INTO verifier (account_id, mechanism, value)
+    SELECT id, ?, ? FROM account WHERE address = ? AND password_hash = ? AND gone = 0"""
+FORGET_VERIFIERS = """
+    DELETE FROM verifier WHERE account_id IN (SELECT id FROM account WHERE address = ? AND gone = 0)"""
+READ_VERIFIER = """
+    SELECT value FROM verifier WHERE mechanism = ?
+    AND account_id = (SELECT id FROM account WHERE address = ? AND gone = 0)"""
 MARK_GONE = "UPDATE account SET gone = 1 WHERE address = ? AND gone = 0 RETURNING id"
 EMPTY = """
     DELETE FROM mailbox WHERE id IN (SELECT id FROM mailbox WHERE account_id = ? ORDER BY id LIMIT ?)
@@ -54,20 +62,33 @@ class Known:
         return is_new
 
 
-def add(work: Work, address: str, password_hash: str, now: float) -> None:
+def add(work: Work, address: str, password_hash: str, now: float, verifiers: Mapping[str, str]) -> None:
     """Raises DuplicateError."""
     try:
         work.connection.execute(INSERT, (address, password_hash, now))
     except sqlite3.IntegrityError as error:
         raise DuplicateError(f"{address}: there is such an account") from error
+    for mechanism, value in verifiers.items():
+        keep_verifier(work, address, mechanism, value, password_hash)
 
 
-def set_password(work: Work, address: str, password_hash: str) -> bool:
-    return work.connection.execute(WRITE_HASH, (password_hash, address)).rowcount > 0
+def set_password(work: Work, address: str, password_hash: str, verifiers: Mapping[str, str]) -> bool:
+    """A verifier of the old password would be a second way in, so all of them go."""
+    work.connection.execute(FORGET_VERIFIERS, (address,))
+    is_there = work.connection.execute(WRITE_HASH, (password_hash, address)).rowcount > 0
+    for mechanism, value in verifiers.items():
+        keep_verifier(work, address, mechanism, value, password_hash)
+    return is_there
+
+
+def keep_verifier(work: Work, address: str, mechanism: str, value: str, password_hash: str) -> None:
+    """Unless the account has another password by now."""
+    work.connection.execute(WRITE_VERIFIER, (mechanism, value, address, password_hash))
 
 
 def mark_gone(work: Work, address: str) -> int | None:
     """From this commit on there is no such account. Its id, for `empty`."""
+    work.connection.execute(FORGET_VERIFIERS, (address,))
     row = work.connection.execute(MARK_GONE, (address,)).fetchall()
     return row[0][0] if row else None
 
@@ -101,4 +122,9 @@ def listing(connection: sqlite3.Connection) -> list[Account]:
 
 def password_hash(connection: sqlite3.Connection, address: str) -> str | None:
     row = connection.execute(READ_HASH, (address,)).fetchone()
+    return row[0] if row else None
+
+
+def verifier(connection: sqlite3.Connection, address: str, mechanism: str) -> str | None:
+    row = connection.execute(READ_VERIFIER, (mechanism, address)).fetchone()
     return row[0] if row else None

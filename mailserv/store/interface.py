@@ -7,7 +7,7 @@ and raises StoreError (StorageFull, StoreUnavailable) with nothing done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -218,11 +218,24 @@ class Store(Protocol):
         ...
 
     # accounts
-    def add_account(self, address: str, password_hash: str, now: float) -> None:
-        """Raises DuplicateError."""
+    def add_account(
+        self, address: str, password_hash: str, now: float, verifiers: Mapping[str, str] | None = None
+    ) -> None:
+        """`verifiers`: by SASL mechanism, what it wants kept of the password. Raises DuplicateError."""
         ...
 
-    def set_password(self, address: str, password_hash: str) -> bool: ...
+    def set_password(self, address: str, password_hash: str, verifiers: Mapping[str, str] | None = None) -> bool:
+        """Verifiers of the password before are gone. False if there is no such account."""
+        ...
+
+    def verifier(self, address: str, mechanism: str) -> str | None:
+        """What that SASL mechanism keeps of the account's password."""
+        ...
+
+    def keep_verifier(self, address: str, mechanism: str, verifier: str, password_hash: str) -> None:
+        """Keep it, unless the password is another one by now: `password_hash` is of the one that it was made from."""
+        ...
+
     def remove_account(self, address: str) -> bool:
         """With its mailbox. False if there is none."""
         ...

@@ -151,6 +151,19 @@ def _mailboxes(db: Database) -> None:
         db.conn.execute(statement)
 
 
+@migrations(name="0004_verifiers")
+def _verifiers(db: Database) -> None:
+    """What SASL mechanisms keep of passwords. Accounts that are there have none until their password is given or set."""
+    db.conn.execute(
+        """CREATE TABLE verifier (
+            account_id INTEGER NOT NULL REFERENCES account(id),
+            mechanism TEXT NOT NULL,
+            value TEXT NOT NULL,
+            PRIMARY KEY (account_id, mechanism)
+        ) WITHOUT ROWID"""
+    )
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the database to this version's schema, in one transaction. Raises sqlite3.Error, StoreUnavailable.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -313,12 +313,21 @@ class SqliteStore:
 
     # accounts
 
-    def add_account(self, address: str, password_hash: str, now: float) -> None:
-        self.writer.run(lambda work: accounts.add(work, address, password_hash, now))
+    def add_account(
+        self, address: str, password_hash: str, now: float, verifiers: Mapping[str, str] | None = None
+    ) -> None:
+        self.writer.run(lambda work: accounts.add(work, address, password_hash, now, verifiers or {}))
         self._known.refresh()
 
-    def set_password(self, address: str, password_hash: str) -> bool:
-        return self.writer.run(lambda work: accounts.set_password(work, address, password_hash))
+    def set_password(self, address: str, password_hash: str, verifiers: Mapping[str, str] | None = None) -> bool:
+        return self.writer.run(lambda work: accounts.set_password(work, address, password_hash, verifiers or {}))
+
+    def verifier(self, address: str, mechanism: str) -> str | None:
+        with self._readers.connection() as connection:
+            return accounts.verifier(connection, address, mechanism)
+
+    def keep_verifier(self, address: str, mechanism: str, verifier: str, password_hash: str) -> None:
+        self.writer.run(lambda work: accounts.keep_verifier(work, address, mechanism, verifier, password_hash))
 
     def remove_account(self, address: str) -> bool:
         account_id = self.writer.run(lambda work: accounts.mark_gone(work, address), frees=True)

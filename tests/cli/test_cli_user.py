@@ -126,6 +126,30 @@ def test_an_account_that_is_not_there_is_told(mailserv: Command, order: tuple[st
     assert (ran.code, ran.err) == (1, "Error: there is no account carol@example.org\n")
 
 
+def verifier_of(mailserv: Command, address: str = "alice@example.org") -> str | None:
+    store = open_store(mailserv.data_dir, SystemClock(), exclusive=False)
+    found = store.verifier(address, "SCRAM-SHA-256")
+    store.close()
+    return found
+
+
+def test_what_an_enabled_mechanism_wants_is_kept_of_each_password(mailserv: Command) -> None:
+    mailserv.config.write_text(mailserv.config.read_text() + '[plugins]\nenabled = ["scram"]\n')
+    add(mailserv)
+    first = verifier_of(mailserv)
+    assert first
+    assert first.startswith("SCRAM-SHA-256$100000:")
+    assert mailserv("user", "passwd", "alice@example.org", "--password-stdin", stdin="looking glass\n").code == 0
+    second = verifier_of(mailserv)
+    assert second
+    assert second != first
+
+
+def test_without_such_a_mechanism_nothing_is_kept(mailserv: Command) -> None:
+    add(mailserv)
+    assert verifier_of(mailserv) is None
+
+
 def on_a_terminal(arguments: list[str], answers: list[tuple[bytes, bytes]]) -> tuple[int, bytes]:
     """Run the command on a terminal of its own; give each answer when its question has come."""
     child, terminal = pty.fork()

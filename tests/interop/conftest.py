@@ -18,6 +18,7 @@ DEBIAN = {
     "swaks": "swaks",
     "curl": "curl",
     "mpop": "mpop",
+    "msmtp": "msmtp",
     "fetchmail": "fetchmail",
     "getmail": "getmail6",
     "postfix": "postfix",

@@ -230,10 +230,13 @@ class Ran:
         return (self.out + self.err).decode(errors="replace")
 
 
-def run(*command: str | Path, home: Path, expect: int | None = 0) -> Ran:
-    """Run a program to its end, with nothing of this machine's settings; fails when its exit code is not `expect`."""
+def run(*command: str | Path, home: Path, expect: int | None = 0, given: bytes = b"") -> Ran:
+    """Run a program to its end, with nothing of this machine's settings. `given`: what it reads from standard input.
+
+    Fails when its exit code is not `expect`.
+    """
     env = {"PATH": PATH, "HOME": str(home), "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(command, cwd=home, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)
+    done = subprocess.run(command, cwd=home, env=env, input=given, capture_output=True, timeout=SECONDS)
     ran = Ran(done.returncode, done.stdout, done.stderr)
     assert expect in (None, ran.code), f"{command} ended with {ran.code}:\n{ran.text[-4000:]}"
     return ran

@@ -18,6 +18,7 @@ ASKING = {
 }  # fmt: skip
 MAY = {
     "plugins/mailserv_lmtp/session.py": "the absolute deadline of a socket, which the kernel keeps",
+    "plugins/mailserv_scram/__init__.py": "a secret that nobody may foresee",
     "plugins/mailserv_pipe/running.py": "the absolute deadline of a process, which the kernel keeps",
 }
 

@@ -118,3 +118,29 @@ def test_many_threads_may_ask_while_accounts_come_and_go(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_verifier_comes_with_a_password_and_goes_with_it(store: Store) -> None:
+    store.add_account("bob@example.org", "one", 2.0, {"SCRAM": "of one", "OTHER": "x"})
+    assert store.verifier("bob@example.org", "SCRAM") == "of one"
+    assert store.set_password("bob@example.org", "two", {"SCRAM": "of two"})
+    assert store.verifier("bob@example.org", "SCRAM") == "of two"
+    assert store.verifier("bob@example.org", "OTHER") is None
+    assert store.set_password("bob@example.org", "three")
+    assert store.verifier("bob@example.org", "SCRAM") is None
+    assert not store.set_password("nobody@example.org", "x", {"SCRAM": "x"})
+
+
+def test_a_verifier_is_not_kept_for_a_password_that_was_changed_meanwhile(store: Store) -> None:
+    store.keep_verifier(ALICE, "SCRAM", "of an older one", "another hash")
+    assert store.verifier(ALICE, "SCRAM") is None
+    store.keep_verifier(ALICE, "SCRAM", "of this one", "hash")
+    assert store.verifier(ALICE, "SCRAM") == "of this one"
+
+
+def test_an_account_s_verifiers_go_with_it(store: Store, data_dir: Path) -> None:
+    store.keep_verifier(ALICE, "SCRAM", "hers", "hash")
+    store.remove_account(ALICE)
+    assert count(data_dir, "verifier") == 0
+    store.add_account(ALICE, "hash", 3.0)
+    assert store.verifier(ALICE, "SCRAM") is None

@@ -250,3 +250,20 @@ def test_a_lock_file_that_cannot_be_written_is_told(data_dir: Path, clock: FakeC
 def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="nowhere"), alone_in(tmp_path / "nowhere"):
         raise AssertionError("not reached")
+
+
+def test_a_database_from_before_verifiers_gets_their_table_and_keeps_its_accounts(
+    data_dir: Path, clock: FakeClock
+) -> None:
+    store = open_store(data_dir, clock)
+    store.add_account(ALICE, "hash", 1.0)
+    store.close()
+    with behind(data_dir) as connection:
+        connection.execute("DROP TABLE verifier")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name = '0004_verifiers'")
+    store = open_store(data_dir, clock)
+    assert store.password_hash(ALICE) == "hash"
+    assert store.verifier(ALICE, "SCRAM-SHA-256") is None
+    store.keep_verifier(ALICE, "SCRAM-SHA-256", "hers", "hash")
+    assert store.verifier(ALICE, "SCRAM-SHA-256") == "hers"
+    store.close()

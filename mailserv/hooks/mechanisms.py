@@ -1,0 +1,45 @@
+"""A plugin's SASL mechanisms, so wrapped that a failure costs one login and is named (invariant 8)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mailserv.errors import StoreError
+from mailserv.logging import get_logger
+from mailserv.mail.reply import AUTH_UNAVAILABLE
+from mailserv.mail.sasl import Credentials, Exchange, Outcome, Proof, SaslFailed, SaslMechanism, SaslView
+
+_log = get_logger("hooks")
+_HOOK = "register_sasl_mechanisms"
+_OUTCOMES = (Credentials, Proof, SaslFailed)
+
+
+def guarded_mechanism(plugin: str, mechanism: SaslMechanism) -> SaslMechanism:
+    """The same, but: an exchange that raises or lies is a temporary failure, a verifier that cannot be made is none."""
+
+    def begin(view: SaslView) -> Exchange:
+        try:
+            outcome: Outcome = yield from mechanism.begin(view)
+        except (ValueError, GeneratorExit):  # what an Exchange may raise: a malformed answer, and its own end
+            raise
+        except StoreError as error:
+            peer = view.peer
+            _log.error("auth_unavailable", ip=peer.ip, service=peer.service, session=peer.session_id, error=str(error))
+            return SaslFailed(AUTH_UNAVAILABLE)
+        except Exception:  # noqa: BLE001 - one of the three places: a plugin may raise anything
+            _log.exception("plugin_failed", plugin=plugin, hook=_HOOK, stage=mechanism.name)
+            return SaslFailed(AUTH_UNAVAILABLE)
+        if isinstance(outcome, _OUTCOMES):
+            return outcome
+        _log.error("plugin_lied", plugin=plugin, hook=_HOOK, answer=type(outcome).__name__)
+        return SaslFailed(AUTH_UNAVAILABLE)
+
+    def make_verifier(password: str) -> str | None:
+        assert mechanism.make_verifier is not None
+        try:
+            return mechanism.make_verifier(password)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("plugin_failed", plugin=plugin, hook=_HOOK, stage=f"{mechanism.name} verifier")
+            return None
+
+    return replace(mechanism, begin=begin, make_verifier=make_verifier if mechanism.make_verifier else None)

@@ -1,0 +1,78 @@
+"""SCRAM-SHA-256 with mpop and msmtp, whose side of it is GNU SASL's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from interop_kit import SECONDS, Ran, run
+
+from mailserv.settings import Limits
+from mailserv.testing.server import MailServer, mail_server
+
+pytestmark = pytest.mark.interop
+ALICE = "alice@example.org"
+Client = Callable[[MailServer, Path, str], Ran]
+MESSAGE = b"Subject: over SCRAM\r\n\r\nHello.\r\n"
+
+
+@pytest.fixture
+def server() -> Iterator[MailServer]:
+    limits = Limits(sessions_per_ip=0, connections_per_minute=0)
+    with mail_server(plugins=["scram"], services=("smtp", "submission", "pop3"), limits=limits) as running:
+        running.send("sender@example.net", [ALICE], MESSAGE)
+        with_password(running)
+        yield running
+
+
+def with_password(server: MailServer) -> None:
+    """The account's first login, from which on it can use SCRAM."""
+    server.send(ALICE, [ALICE], MESSAGE, login=(ALICE, "secret"))
+
+
+def settings(server: MailServer, folder: Path, service: str, password: str, more: str) -> Path:
+    path = folder / service
+    path.touch(0o600)
+    host, port = server.address("pop3" if service == "mpop" else "submission")
+    path.write_text(
+        f"account default\nhost {host}\nport {port}\nuser {ALICE}\npassword {password}\n"
+        f"auth scram-sha-256\ntls off\ntimeout {SECONDS:.0f}\n{more}"
+    )
+    return path
+
+
+def mpop(server: MailServer, folder: Path, password: str) -> Ran:
+    for name in ("new", "cur", "tmp"):
+        (folder / "Maildir" / name).mkdir(parents=True)
+    more = f"uidls_file {folder}/uidls\nreceived_header off\ndelivery maildir {folder}/Maildir\n"
+    return run("mpop", "--file", settings(server, folder, "mpop", password, more), home=folder, expect=None)
+
+
+def msmtp(server: MailServer, folder: Path, password: str) -> Ran:
+    file = settings(server, folder, "msmtp", password, f"from {ALICE}\n")
+    return run("msmtp", "--file", file, ALICE, home=folder, expect=None, given=MESSAGE)
+
+
+@pytest.mark.needs("mpop")
+def test_mpop_fetches(server: MailServer, tmp_path: Path) -> None:
+    ran = mpop(server, tmp_path, "secret")
+    assert ran.code == 0, ran.text
+    assert len(list((tmp_path / "Maildir" / "new").iterdir())) == 2
+    assert server.wait_for_log("auth_ok", service="pop3", login=ALICE)
+
+
+@pytest.mark.needs("msmtp")
+def test_msmtp_sends(server: MailServer, tmp_path: Path) -> None:
+    ran = msmtp(server, tmp_path, "secret")
+    assert ran.code == 0, ran.text
+    assert len(server.wait_for_mail(ALICE, 3)) == 3
+    assert server.wait_for_log("auth_ok", 2, service="submission", login=ALICE)
+
+
+@pytest.mark.needs("mpop", "msmtp")
+@pytest.mark.parametrize(("client", "service"), [(mpop, "pop3"), (msmtp, "submission")])
+def test_a_wrong_password_is_refused(server: MailServer, tmp_path: Path, client: Client, service: str) -> None:
+    assert client(server, tmp_path, "wrong").code != 0
+    assert server.wait_for_log("auth_failed", service=service, login=ALICE, reason="credentials")
+    assert len(server.mailbox(ALICE)) == 2
