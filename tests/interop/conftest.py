@@ -21,6 +21,7 @@ DEBIAN = {
     "msmtp": "msmtp",
     "fetchmail": "fetchmail",
     "getmail": "getmail6",
+    "neomutt": "neomutt",
     "postfix": "postfix",
     "smtp-source": "postfix",
     "smtp-sink": "postfix",

@@ -137,9 +137,14 @@ class Mailserv:
 
     def deliver(self, account: Account, *contents: bytes) -> None:
         """Put mail into the account's mailbox, by smtplib."""
+        self.deliver_to_each([account], *contents)
+
+    def deliver_to_each(self, accounts: Iterable[Account], *contents: bytes) -> None:
+        """The same mail into several mailboxes."""
+        addresses = [account.address for account in accounts]
         with smtplib.SMTP("127.0.0.1", self.ports["smtp"], "client.example.net", timeout=SECONDS) as client:
             for content in contents:
-                client.sendmail("sender@example.net", [account.address], content)
+                client.sendmail("sender@example.net", addresses, content)
 
     def submit(self, account: Account, forward_path: str, content: bytes) -> str:
         """Send as the account, after a login; the queue id."""
@@ -176,7 +181,7 @@ class Mailserv:
         )
 
 
-def settings(certificates: Certificates, more: str) -> str:
+def settings(certificates: Certificates, more: str, plaintext_auth: str) -> str:
     listen = "".join(f'[[listen]]\nservice = "{service}"\naddress = "127.0.0.1:0"\n' for service in SERVICES)
     return f"""hostname = "mail.example.org"
 data_dir = "data"
@@ -186,7 +191,7 @@ postmaster = "postmaster@example.org"
 [tls]
 certificate = "{certificates.chain}"
 key = "{certificates.key}"
-plaintext_auth = "never"
+plaintext_auth = "{plaintext_auth}"
 
 [limits]  # every client here has one address
 sessions_per_ip = 0
@@ -198,10 +203,12 @@ message_size = "6MB"
 
 
 @contextmanager
-def mailserv(folder: Path, certificates: Certificates, more: str = "") -> Iterator[Mailserv]:
+def mailserv(
+    folder: Path, certificates: Certificates, more: str = "", plaintext_auth: str = "never"
+) -> Iterator[Mailserv]:
     """Start it with design §6's kind of file, `more` at its end. It has to end in order and without an error logged."""
     config = folder / "mailserv.toml"
-    config.write_text(settings(certificates, more))
+    config.write_text(settings(certificates, more, plaintext_auth))
     trust = {"SSL_CERT_FILE": str(certificates.authority)}  # for next hops with tls = "verify"
     with running("serve", "--config", str(config), cwd=folder, **trust) as process:
         log = Lines(_standard_error(process))

@@ -1,21 +1,41 @@
-"""mpop, fetchmail, getmail, curl and Python's poplib fetch from a running server."""
+"""mpop, fetchmail, getmail, neomutt, curl and Python's poplib fetch from a running server."""
 
 from __future__ import annotations
 
 import poplib
+import shlex
 import ssl
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pytest
-from fetchers import Fetcher, FetchFailed, Fetching, every_fetcher
-from interop_kit import SECONDS, Account, Mailserv, run
+from fetchers import FETCHERS, Fetcher, FetchFailed, Fetching, Way, every_fetcher, every_program
+from interop_kit import SECONDS, Account, Certificates, Mailserv, mailserv, run
 from mail_samples import PLAIN, SAMPLES
 
 pytestmark = pytest.mark.interop
 
-Way = Literal["stls", "pop3s"]
-UNSTUFFABLE = [sample for name, sample in SAMPLES.items() if name != "five_megabytes"]
+
+@dataclass(frozen=True, slots=True)
+class Thousands:
+    """A maildrop of a thousand messages for each program."""
+
+    server: Mailserv
+    accounts: dict[str, Account]
+
+
+@pytest.fixture(scope="module")
+def thousands(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Thousands]:
+    """Takes passwords without TLS, too: it is on this machine."""
+    folder = tmp_path_factory.mktemp("thousands")
+    with mailserv(folder, certificates, plaintext_auth="loopback") as server:
+        accounts = {program: server.add_account(program) for program in FETCHERS}
+        small = [sample for sample in SAMPLES.values() if len(sample) < 4096]
+        contents = (b"X-Number: %d\r\n" % number + small[number % len(small)] for number in range(1000))
+        server.deliver_to_each(list(accounts.values()), *contents)
+        yield Thousands(server, accounts)
 
 
 def lines(mail: bytes) -> bytes:
@@ -67,29 +87,50 @@ def test_an_empty_mailbox_is_no_failure(server: Mailserv, tmp_path: Path, fetch:
     assert fetch(Fetching(server, tmp_path, server.add_account(), way)) == []
 
 
-@every_fetcher
-def test_a_hundred_messages_are_fetched_in_one_session(
-    server: Mailserv, tmp_path: Path, fetch: Fetcher, way: Way
+@every_program
+def test_a_thousand_messages_are_left_over_two_runs_with_tls_and_then_deleted_without(
+    thousands: Thousands, tmp_path: Path, program: str
 ) -> None:
-    alice = server.add_account()
-    server.deliver(alice, *(f"Subject: {number:03}\r\n\r\n.{number}\r\n".encode() for number in range(100)))
-    fetched = fetch(Fetching(server, tmp_path, alice, way, keep=True))
-    assert subjects(fetched) == [f"{number:03}".encode() for number in range(100)]
+    server, alice = thousands.server, thousands.accounts[program]
+    fetch, (way, *_) = FETCHERS[program]
+    laptop, desktop = tmp_path / "laptop", tmp_path / "desktop"
+    laptop.mkdir()
+    desktop.mkdir()
+    there = sorted(map(lines, server.mailbox(alice)))
+    assert len(set(there)) == 1000
+    keeping = Fetching(server, laptop, alice, way, keep=True)
+    assert sorted(map(lines, fetch(keeping))) == there
+    server.deliver(alice, PLAIN)
+    assert subjects(fetch(keeping)) == [b"plain"]
+    there = sorted(map(lines, server.mailbox(alice)))
+    assert sorted(map(lines, fetch(Fetching(server, desktop, alice, "plain")))) == there
+    assert server.mailbox(alice) == []
 
 
 @pytest.mark.needs("curl")
-def test_curl_lists_and_looks_into_a_mailbox(server: Mailserv, tmp_path: Path) -> None:
+def test_the_page_s_curl_commands_do_what_it_says(server: Mailserv, tmp_path: Path) -> None:
     alice = server.add_account()
-    server.deliver(alice, SAMPLES["plain"], SAMPLES["dot_lines"])
-    sizes = [len(mail) for mail in server.mailbox(alice)]
-    url = f"pop3s://127.0.0.1:{server.ports['pop3s']}/"
-    login = ["--cacert", str(server.certificates.authority), "--user", f"{alice.address}:{alice.password}"]
-    listed = run("curl", "-sS", *login, url, home=tmp_path).out
-    assert listed == f"1 {sizes[0]}\r\n2 {sizes[1]}\r\n".encode()
-    top = run("curl", "-sS", *login, url, "--request", "TOP 2 3", home=tmp_path).out
-    assert top.endswith(b"Subject: dot_lines\r\n\r\n.\r\n..\r\n...\r\n")
-    capabilities = run("curl", "-sS", *login, url, "--request", "CAPA", home=tmp_path).out.split()
-    assert {b"TOP", b"UIDL", b"PIPELINING"} <= set(capabilities)
+    server.deliver(alice, SAMPLES["dot_lines"], SAMPLES["plain"])
+    mailbox = server.mailbox(alice)
+    fetching = Fetching(server, tmp_path, alice)
+    trust = ["--silent", "--show-error", "--cacert", str(server.certificates.authority)]
+    commands = [shlex.split(line) for line in fetching.settings("curl", {}).splitlines()]
+    listed, uids, first, top, _, capabilities = [run(*command, *trust, home=tmp_path).out for command in commands]
+    assert listed == b"".join(b"%d %d\r\n" % (number, len(mail)) for number, mail in enumerate(mailbox, 1))
+    assert [line.split()[0] for line in uids.splitlines()] == [b"1", b"2"]
+    assert [first, top] == [mailbox[0], mailbox[0]]
+    assert {b"TOP", b"UIDL", b"PIPELINING"} <= set(capabilities.split())
+    assert server.mailbox(alice) == mailbox[1:]
+
+
+def test_the_page_s_python_program_prints_and_deletes(server: Mailserv, tmp_path: Path) -> None:
+    alice = server.add_account()
+    server.deliver(alice, SAMPLES["dot_lines"], SAMPLES["plain"])
+    mailbox = server.mailbox(alice)
+    trust = {"create_default_context()": f"create_default_context(cafile={str(server.certificates.authority)!r})"}
+    program = Fetching(server, tmp_path, alice).settings("python", trust)
+    assert run(sys.executable, "-c", program, home=tmp_path).out == b"".join(map(lines, mailbox))
+    assert server.mailbox(alice) == []
 
 
 @pytest.mark.needs("curl")

@@ -46,6 +46,11 @@ class LmtpSink:
         name = self._listener.getsockname()
         return f"unix:{name}" if isinstance(name, str) else f"[{name[0]}]:{name[1]}"
 
+    @property
+    def port(self) -> int:
+        """Of one on 127.0.0.1."""
+        return int(self._listener.getsockname()[1])
+
     def close(self) -> None:
         for sock in (self._listener, *self.connections):
             with suppress(OSError):
