@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from bench.errors import Failed
+from bench.quiet import PLUGINS
 from bench.report import PAGE, put_between_marks, section
 from bench.server import Peer
 from bench.servers import choose
@@ -15,9 +16,10 @@ from bench.w2 import W2
 from bench.w3 import W3
 from bench.w4 import W4
 from bench.w5 import W5
+from bench.w6 import W6
 from bench.workload import Options, Results, Workload
 
-WORKLOADS = {workload.name: workload for workload in (W1, W2, W3, W4, W5)}
+WORKLOADS = {workload.name: workload for workload in (W1, W2, W3, W4, W5, W6, PLUGINS)}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,17 +47,19 @@ def run(workload: Workload, peers: Sequence[Peer], options: Options, rounds: int
     for number in range(1, rounds + 1):
         for task in (workload.tasks or workload.cells)(options):
             for peer in peers:
-                try:
-                    found = list(workload.measure(peer, task, options))
-                except Failed as failure:
-                    results.failures.append((task, peer.name, str(failure)))
-                    _say(f"{workload.name} {number}/{rounds} {task}, {peer.name}: {failure}")
-                    continue
-                for cell, values in found:
-                    results.add(cell, peer.name, values)
-                    figures = "  ".join(f"{key} {value:,.2f}" for key, value in values.items())
-                    _say(f"{workload.name} {number}/{rounds} {cell}, {peer.name}: {figures}")
+                _measure(workload, peer, task, options, results, f"{workload.name} {number}/{rounds}")
     return results
+
+
+def _measure(workload: Workload, peer: Peer, task: str, options: Options, results: Results, round_: str) -> None:
+    try:
+        for cell, values in workload.measure(peer, task, options):
+            results.add(cell, peer.name, values)
+            figures = "  ".join(f"{key} {value:,.2f}" for key, value in values.items())
+            _say(f"{round_} {cell}, {peer.name}: {figures}")
+    except Failed as failure:
+        results.failures.append((task, peer.name, str(failure)))
+        _say(f"{round_} {task}, {peer.name}: {failure}")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -35,8 +35,6 @@ class Wanted:
     """So many sessions at once must be possible."""
     maildrops: Mapping[str, int] = field(default_factory=lambda: {MAILBOX: 0})
     """User → so many messages of 4 KiB are there at the start."""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """Further blanks of the peer's configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,8 @@ class Server:
     pop3: int = 0
     delivered: Callable[[], int] = lambda: 0
     """How many messages are in MAILBOX, by a look from outside."""
+    queued: Callable[[], int] = lambda: 0
+    """How many wait for the next hop."""
 
 
 class Peer(Protocol):
@@ -123,7 +123,7 @@ def fill(template: Path, target: Path, **blanks: object) -> None:
 
 
 def files_in(folder: Path) -> int:
-    """How many files a Maildir's `new` has."""
+    """How many files there are, as in a Maildir's `new`."""
     try:
         with os.scandir(folder) as entries:
             return sum(1 for _ in entries)

@@ -26,6 +26,8 @@ def choose(names: Iterable[str], processes: int = 0) -> Iterator[Peer]:
             OpenSMTPD(),
             Dovecot(),
             Mailserv(processes=processes),
+            Mailserv("mailserv-inline", processes, "inline"),
+            Mailserv("mailserv-helpers", processes, "helpers"),
         )
     }
     for name in dict.fromkeys(name for given in names for name in BOTH.get(given, (given,))):

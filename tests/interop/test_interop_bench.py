@@ -21,9 +21,16 @@ pytestmark = [pytest.mark.interop, pytest.mark.needs("smtp-source", "smtp-sink")
         ("W3 --messages 2", r"\| 4 +\| mailserv +\| [1-9][\d,]* "),
         ("W4 --sessions 40", r"\| 40 +\| mailserv +\| 40 "),
         ("W5 --sessions 1 --messages 30", r"\| 1 × 30 +\| mailserv +\| [1-9][\d,.]* "),
+        ("W6 --sessions 2 --messages 40", r"\| to 40 +\| mailserv +\| [1-9][\d,]* "),
     ],
-    ids=lambda text: text[:2],
+    ids=["W1", "W2", "W3", "W4", "W5", "W6"],
 )
 def test_a_workload_measures_mailserv(arguments: str, row: str, tmp_path: Path) -> None:
     ran = run(RUN, *arguments.split(), "--peers", "mailserv", "--repeat", "1", home=tmp_path)
     assert re.search(row, ran.out.decode()), ran.text
+
+
+def test_plugins_without_an_opinion_are_measured(tmp_path: Path) -> None:
+    arguments = "plugins --messages 20 --sessions 2 --modes many --peers mailserv-inline --repeat 1"
+    ran = run(RUN, *arguments.split(), home=tmp_path)
+    assert re.search(r"\| 2 many +\| mailserv-inline +\| [1-9]", ran.out.decode()), ran.text

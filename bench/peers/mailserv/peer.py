@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from bench.errors import Failed
 from bench.load import Load, smtp_source
@@ -22,7 +24,8 @@ from mailserv.store.sqlite import open_store
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
-FILLING_SESSIONS = 20
+FILLING = 20  # sessions
+QUIET = 10
 COMMAND = [sys.executable, "-m", "mailserv"]
 
 
@@ -31,6 +34,8 @@ class Mailserv:
     name: str = "mailserv"
     processes: int = 0
     """[limits] processes; 0: what is shipped."""
+    plugins: Literal["", "inline", "helpers"] = ""
+    """QUIET plugins without an opinion, and on which threads they are called."""
 
     def version(self) -> str:
         asked = subprocess.run(
@@ -41,11 +46,11 @@ class Mailserv:
 
     def start(self, folder: Path, wanted: Wanted) -> Iterator[Server]:
         limits = [f"processes = {self.processes}"] if self.processes else []
-        blanks = {"limits": "\n".join([*limits, wanted.settings.get("limits", "")]), "more": ""}
-        blanks |= {name: text for name, text in wanted.settings.items() if name != "limits"}
         config = folder / "mailserv.toml"
+        blanks = {"limits": "\n".join(limits), "plugins": self._plugins(folder / "plugins") if self.plugins else ""}
         fill(HERE / "mailserv.toml", config, next_hop=wanted.next_hop, sessions=wanted.sessions, **blanks)
-        _add_accounts(folder / "data", wanted.maildrops)
+        data = folder / "data"
+        _add_accounts(data, wanted.maildrops)
         with launched([*COMMAND, "serve", "--config", config], folder, env={"PYTHONPATH": ""}) as process:
             log = folder / "log"
             wait_until(lambda: _ready(log, process), START_SECONDS, "mailserv's line `ready`")
@@ -53,17 +58,25 @@ class Mailserv:
             pop3 = ports["pop3"]
             for user, messages in wanted.maildrops.items():
                 if messages:
-                    smtp_source(ports["smtp"], user, Load(messages, FILLING_SESSIONS, reuse=True))
-            yield Server(folder, Tree(process.pid), ports["smtp"], pop3, lambda: _in_maildrop(pop3))
+                    smtp_source(ports["smtp"], user, Load(messages, FILLING, reuse=True))
+            yield Server(
+                folder, Tree(process.pid), ports["smtp"], pop3, lambda: _in_maildrop(pop3), lambda: _in_queue(data)
+            )
+
+    def _plugins(self, path: Path) -> str:
+        """Put them there, and say so in the configuration."""
+        names = [f"quiet{number}" for number in range(QUIET)]
+        for name in names:
+            fill(HERE / "plugins" / "quiet.py", path / f"{name}.py", called=self.plugins)
+        return f'[plugins]\npath = "{path}"\nenabled = {names}\n'
 
 
 def _add_accounts(data: Path, users: Iterable[str]) -> None:
     """As `mailserv user add` does it, but all in one process and with one hash."""
-    store = open_store(data, SystemClock(), exclusive=False)
     hashed = hash_password(SECRET)
-    for user in users:
-        store.add_account(user, hashed, 0.0)
-    store.close()
+    with closing(open_store(data, SystemClock(), exclusive=False)) as store:
+        for user in users:
+            store.add_account(user, hashed, 0.0)
 
 
 def _ready(log: Path, process: subprocess.Popen[bytes]) -> bool:
@@ -83,3 +96,8 @@ def _in_maildrop(port: int) -> int:
     messages, _ = client.stat()
     client.quit()
     return messages
+
+
+def _in_queue(data: Path) -> int:
+    with closing(open_store(data, SystemClock(), exclusive=False)) as store:
+        return sum(store.queue_counts().values())

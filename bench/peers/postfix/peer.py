@@ -39,7 +39,7 @@ class Postfix:
         with launched(["postfix", "-c", folder / "etc", "start-fg"], folder) as process:
             wait_until(lambda: greeted(port), START_SECONDS, "Postfix's greeting")
             new = folder / "mail" / "box" / "new"
-            yield Server(folder, Tree(process.pid), smtp=port, delivered=lambda: files_in(new))
+            yield Server(folder, Tree(process.pid), port, 0, lambda: files_in(new), lambda: _queued(folder / "queue"))
 
     def _configure(self, folder: Path, port: int, wanted: Wanted) -> None:
         owner = pwd.getpwnam("postfix")
@@ -54,3 +54,10 @@ class Postfix:
         if self.tuned:
             with (etc / "main.cf").open("a") as main:
                 main.write((HERE / "tuned.cf").read_text())
+
+
+def _queued(queue: Path) -> int:
+    """Deferred mail lies in folders named by the first character of its queue id."""
+    return sum(files_in(queue / name) for name in ("incoming", "active")) + sum(
+        map(files_in, (queue / "deferred").glob("?"))
+    )
