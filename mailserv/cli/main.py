@@ -8,6 +8,7 @@ import click
 
 from mailserv import __version__
 from mailserv.cli.check import check
+from mailserv.cli.plugin_commands import WithPlugins
 from mailserv.cli.plugins import plugin
 from mailserv.cli.queue import queue
 from mailserv.cli.serve import serve
@@ -16,7 +17,7 @@ from mailserv.cli.users import user
 from mailserv.errors import ConfigError, MailservError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=WithPlugins, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mailserv")
 def cli() -> None:
     """A whole mail server: SMTP, submission, a durable queue with MX delivery, POP3.
@@ -28,6 +29,8 @@ def cli() -> None:
       mailserv user add alice@example.org     a mailbox and a login
       mailserv serve                          the server, in the foreground
       mailserv queue list                     what waits for delivery?
+
+    Plugins may have commands of their own: mailserv PLUGIN --help.
     """
 
 

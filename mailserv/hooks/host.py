@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pluggy
+from click import Command
 
 from mailserv.clock import Clock
 from mailserv.config import read_section
@@ -58,6 +59,7 @@ class Plugins:
     names: tuple[str, ...]
     extensions: tuple[SMTPExtension, ...]
     transports: Mapping[str, Transport]
+    commands: Mapping[str, Sequence[Command]]  # by plugin
     runner: Runner
     mechanisms: tuple[SaslMechanism, ...] = BUILT_IN
 
@@ -135,6 +137,8 @@ def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runn
     problems += _contradictions((owner, f"transport {pair[0]}") for owner, pair in transports)
     built_in = [("mailserv", mechanism) for mechanism in BUILT_IN]
     problems += _contradictions((owner, f"SASL mechanism {each.name}") for owner, each in [*built_in, *mechanisms])
+    commands = _answers(manager, "register_commands", Command, problems)
+    problems += _contradictions((owner, f"command {owner} {command.name}") for owner, command in commands)
     problems += [f"plugin.{name}.{text}" for name, text in _answers(manager, "check_config", str, problems)]
     if problems:
         raise ConfigError(problems)
@@ -142,6 +146,7 @@ def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runn
         names=names,
         extensions=tuple(guarded(owner, extension) for owner, extension in extensions),
         transports=dict(pair for _, pair in transports),
+        commands={name: [command for owner, command in commands if owner == name] for name in names},
         runner=runner,
         mechanisms=BUILT_IN + tuple(guarded_mechanism(owner, mechanism) for owner, mechanism in mechanisms),
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from click import Command
+
 from mailserv.hooks.kinds import (
     KINDS,
     LONG_BUDGET,
@@ -71,6 +73,18 @@ def register_sasl_mechanisms() -> Iterable[SaslMechanism]:
     Called: once at start, and for each `mailserv user add` and `passwd`. Thread: main. Answer: any number of SaslMechanism.
     Raises: the server does not start, and names the plugin; so does a mechanism that two plugins claim. An exchange that
     raises or lies is a temporary failure of this login (454 4.7.0, [SYS/TEMP]).
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.COLLECT)
+def register_commands() -> Iterable[Command]:
+    """Commands of the command line: `mailserv NAME COMMAND …`, NAME being the plugin's. They are `click` commands.
+
+    Called: once at start, and by `mailserv NAME …` in a process of its own, beside the server or without one. There the
+    plugin is alone, has its table on the live database and DNS, and its `startup` is not called; `--config` is taken out of
+    the arguments. Thread: main. Answer: any number of click.Command; one that fails raises click.ClickException.
+    Raises: the server does not start, and names the plugin; so does a name that two of its commands have.
     """
     raise AssertionError("a specification is never called")
 

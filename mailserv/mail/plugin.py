@@ -76,6 +76,10 @@ class Table(Protocol):
         """The value, None when there is none."""
         ...
 
+    def items(self, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """Every key that begins so, with its value, in the order of the keys. What changes meanwhile may be seen or not."""
+        ...
+
     def put(self, key: str, value: str, expires_at: float) -> None:
         """Set it, whether it was there or not."""
         ...
@@ -146,6 +150,12 @@ class MemoryTable:
     def get(self, key: str) -> str | None:
         value, expires_at = self._values.get(key, ("", 0.0))
         return str(value) if expires_at > self._now() else None
+
+    def items(self, prefix: str = "") -> Iterator[tuple[str, str]]:
+        for key in sorted(self._values):
+            value = self.get(key) if key.startswith(prefix) else None
+            if value is not None:
+                yield key, value
 
     def put(self, key: str, value: str, expires_at: float) -> None:
         self._values[key] = (value, expires_at)

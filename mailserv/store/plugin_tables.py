@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 
 from mailserv.clock import Clock
 from mailserv.store.connection import Readers
 from mailserv.store.writer import Work, Writer
 
 GET = "SELECT value FROM plugin_value WHERE plugin = ? AND key = ? AND expires_at > ?"
+ITEMS = """
+    SELECT key, value FROM plugin_value WHERE plugin = ? AND key >= ? AND expires_at > ? ORDER BY key LIMIT ?"""
 PUT = """
     INSERT INTO plugin_value (plugin, key, value, expires_at) VALUES (?, ?, ?, ?)
     ON CONFLICT (plugin, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at"""
@@ -43,6 +46,20 @@ class PluginTable:
         with self._readers.connection() as connection:
             row = connection.execute(GET, (self._plugin, key, self._clock.now())).fetchone()
         return None if row is None else str(row[0])
+
+    def items(self, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """Keys that begin so, and their values; read BATCH by BATCH, each as it is then. Raises StoreError."""
+        start = prefix
+        while True:
+            with self._readers.connection() as connection:
+                rows = connection.execute(ITEMS, (self._plugin, start, self._clock.now(), BATCH)).fetchall()
+            for key, value in rows:
+                if not key.startswith(prefix):
+                    return
+                yield key, str(value)
+            if len(rows) < BATCH:
+                return
+            start = rows[-1][0] + "\0"  # the next key that there can be
 
     def put(self, key: str, value: str, expires_at: float) -> None:
         """Set it. Raises StoreError."""

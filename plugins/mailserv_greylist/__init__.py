@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable
 from typing import Annotated
 
+import click
 import msgspec
 
 from mailserv import hookimpl
@@ -17,10 +17,11 @@ from mailserv.mail.peer import Peer
 from mailserv.mail.plugin import Services
 from mailserv.mail.values import Duration, Network
 from mailserv.mail.verdict import Verdict, tempfail
+from mailserv_greylist.commands import make_commands
+from mailserv_greylist.triplets import NETWORK, PASSED, SINCE, SUCCESSES, WAITING, Triplet, time_of
 
 V4_BITS, V6_BITS = 24, 64  # RFC 6647 §5: big senders come back from a neighbouring address
 REFRESH = 86_400.0  # seconds: what is known is written again at most once a day
-WAITING = "waiting"  # key of the count of all triplets that wait
 
 
 class GreylistSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,6 +47,7 @@ class Plugin:
 
     def __init__(self, settings: GreylistSettings, services: Services) -> None:
         self._settings = settings
+        self._services = services
         self._table = services.table
         self._now = services.now
         self._log = services.log
@@ -58,16 +60,20 @@ class Plugin:
             yield "lifetime: has to be longer than a day"
 
     @hookimpl
+    def register_commands(self) -> Iterable[click.Command]:
+        return make_commands(self._services, self._settings.delay, self._settings.window, (V4_BITS, V6_BITS))
+
+    @hookimpl
     def smtp_rcpt(self, peer: Peer, envelope: Envelope, forward_path: Address) -> Verdict | None:
         if peer.login or peer.relay or is_within(peer.ip, self._settings.networks):
             return None
         network = str(network_of(peer.ip, V4_BITS, V6_BITS))
-        if self._is_known(f"network {network}"):
+        if self._is_known(f"{NETWORK}{network}"):
             return None
-        key = _triplet(network, envelope.reverse_path, forward_path)
-        if self._is_known(f"passed {key}"):
+        triplet = Triplet.of(network, envelope.reverse_path, forward_path)
+        if self._is_known(f"{PASSED}{triplet.key}", triplet):
             return None
-        left = self._seconds_left(key, network)
+        left = self._seconds_left(triplet)
         log = self._log.bind(session=peer.session_id, ip=peer.ip, reverse_path=str(envelope.reverse_path))
         if left <= 0:
             log.info("greylist_passed", forward_path=str(forward_path))
@@ -76,49 +82,48 @@ class Plugin:
         why = f"{network} is new with this sender and recipient: {left} s"
         return tempfail(f"Greylisted: try again in {left} seconds", reason=why)
 
-    def _is_known(self, key: str) -> bool:
+    def _is_known(self, key: str, triplet: Triplet | None = None) -> bool:
         """Known from before; kept for another lifetime, since it is in use. The value tells until when."""
-        until = self._table.get(key)
-        if until is None:
+        value = self._table.get(key)
+        if value is None:
             return False
-        now, lifetime = self._now(), self._settings.lifetime
-        if float(until) - now < lifetime - REFRESH:
-            self._know(key)
+        if time_of(value) - self._now() < self._settings.lifetime - REFRESH:
+            self._know(key, triplet)
         return True
 
-    def _know(self, key: str) -> None:
+    def _know(self, key: str, triplet: Triplet | None = None) -> None:
         until = self._now() + self._settings.lifetime
-        self._table.put(key, str(until), until)
+        self._table.put(key, triplet.value(until) if triplet else str(until), until)
 
-    def _seconds_left(self, key: str, network: str) -> int:
+    def _seconds_left(self, triplet: Triplet) -> int:
         """How long this triplet still has to wait, in whole seconds; 0: it may pass, and is known from now on."""
         now, delay = self._now(), self._settings.delay
-        since = self._table.get(f"since {key}")
-        if since is None:
-            return math.ceil(delay) if self._note(key, network) else 0
-        left = math.ceil(float(since) + delay - now)
+        value = self._table.get(f"{SINCE}{triplet.key}")
+        if value is None:
+            return math.ceil(delay) if self._note(triplet) else 0
+        left = math.ceil(time_of(value) + delay - now)
         if left > 0:
             return min(left, math.ceil(delay))  # the clock may have been put back
-        self._table.delete(f"since {key}")
-        self._know(f"passed {key}")
+        self._table.delete(f"{SINCE}{triplet.key}")
+        self._know(f"{PASSED}{triplet.key}", triplet)
         self._count(WAITING, -1)
-        self._count(f"waiting {network}", -1)
-        self._succeeded(network)
+        self._count(f"{WAITING} {triplet.network}", -1)
+        self._succeeded(triplet.network)
         return 0
 
-    def _note(self, key: str, network: str) -> bool:
+    def _note(self, triplet: Triplet) -> bool:
         """A stranger: remember when it came, if there is room. False: let it pass, for the table is full."""
         settings, now = self._settings, self._now()
-        if self._count(f"waiting {network}", 1) > settings.waiting_per_network:
-            self._count(f"waiting {network}", -1)
+        if self._count(f"{WAITING} {triplet.network}", 1) > settings.waiting_per_network:
+            self._count(f"{WAITING} {triplet.network}", -1)
             return True
         waiting = self._count(WAITING, 1)
         if waiting > settings.waiting:
             self._count(WAITING, -1)
-            self._count(f"waiting {network}", -1)
+            self._count(f"{WAITING} {triplet.network}", -1)
             self._log.warning("greylist_full", waiting=settings.waiting)
             return False
-        self._table.put(f"since {key}", str(now), now + settings.window)
+        self._table.put(f"{SINCE}{triplet.key}", triplet.value(now), now + settings.window)
         return True
 
     def _count(self, key: str, by: int) -> int:
@@ -129,13 +134,7 @@ class Plugin:
         wanted = self._settings.auto_whitelist
         if not wanted:
             return
-        count = self._table.increment(f"successes {network}", 1, self._now() + self._settings.lifetime)
+        count = self._table.increment(f"{SUCCESSES}{network}", 1, self._now() + self._settings.lifetime)
         if count >= wanted:
-            self._know(f"network {network}")
+            self._know(f"{NETWORK}{network}")
             self._log.info("greylist_known", network=network, successes=count)
-
-
-def _triplet(network: str, reverse_path: Address, forward_path: Address) -> str:
-    """A key of one length, from which nobody reads who writes to whom."""
-    text = "\n".join((network, reverse_path.key, forward_path.key))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -46,6 +46,7 @@ PLANS = {  # query -> what its plan must use
     trace.READ: "trace_by_message (queue_id=?)",
     trace.EXPIRE: "trace_by_time (at<?)",
     plugin_tables.GET: "PRIMARY KEY (plugin=? AND key=?)",
+    plugin_tables.ITEMS: "PRIMARY KEY (plugin=? AND key>?)",
     plugin_tables.DELETE: "PRIMARY KEY (plugin=? AND key=?)",
     plugin_tables.EXPIRE: "plugin_value_by_time (expires_at<?)",
     plugin_tables.EXPIRE_OWN: "PRIMARY KEY (plugin=?)",

@@ -105,3 +105,25 @@ def test_no_count_is_lost_between_threads(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert sorted(counts) == list(range(1, 161))
+
+
+def test_items_are_those_that_begin_so_in_order_and_have_not_expired(table: Table, clock: FakeClock) -> None:
+    for number in range(BATCH + 2):
+        table.put(f"k {number:04}", str(number), clock.now() + 10)
+    table.put("k \0", "", clock.now() + 10)
+    table.put("l", "", clock.now() + 10)
+    table.put("j", "", clock.now() + 10)
+    table.put("k 0001", "gone", clock.now() - 1)
+    table.increment("k 0002", 5, clock.now() + 10)
+    found = list(table.items("k "))
+    assert [key for key, _ in found] == ["k \0", *(f"k {number:04}" for number in range(BATCH + 2) if number != 1)]
+    assert dict(found)["k 0002"] == "7"
+    assert len(list(table.items())) == BATCH + 4
+
+
+def test_what_is_deleted_on_the_way_stops_nobody(table: Table, clock: FakeClock) -> None:
+    for number in range(10):
+        table.put(f"k{number}", "", clock.now() + 10)
+    for key, _ in table.items("k"):
+        table.delete(key)
+    assert not list(table.items())

@@ -1,0 +1,50 @@
+"""What is written of a triplet (RFC 6647 §2.1): digests, so that nobody reads from it who writes to whom."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from mailserv.mail.address import Address
+
+SINCE, PASSED, NETWORK = "since ", "passed ", "network "  # beginnings of keys: waits, is known, a network that is known
+WAITING = "waiting"  # key of the count of all triplets that wait; followed by a network: of that one
+SUCCESSES = "successes "  # and a network: its triplets that came back
+
+
+@dataclass(frozen=True, slots=True)
+class Triplet:
+    """A client's network and two addresses, of which only digests are kept."""
+
+    network: str
+    reverse_path: str
+    forward_path: str
+
+    @classmethod
+    def of(cls, network: str, reverse_path: Address, forward_path: Address) -> Triplet:
+        return cls(network, digest(reverse_path), digest(forward_path))
+
+    @property
+    def key(self) -> str:
+        """Of one length, whatever the addresses."""
+        text = "\n".join((self.network, self.reverse_path, self.forward_path))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def value(self, at: float) -> str:
+        """What stands in the table under a key: a time, and what `forget` looks for."""
+        return f"{at} {self.network} {self.reverse_path} {self.forward_path}"
+
+
+def digest(address: Address) -> str:
+    return hashlib.blake2b(address.key.encode(), digest_size=16).hexdigest()
+
+
+def time_of(value: str) -> float:
+    """The time in a value of any row."""
+    return float(value.partition(" ")[0])
+
+
+def triplet_of(value: str) -> Triplet | None:
+    """The triplet in a value; None for a row about a network as a whole."""
+    words = value.split(" ")
+    return Triplet(*words[1:]) if len(words) == 4 else None
