@@ -96,3 +96,9 @@ def run_to(ready: Callable[[], bool]) -> bool:
     """Whether it comes true soon: for what another thread does right after the last thing that can be waited for."""
     never = threading.Event()
     return any(ready() or never.wait(0.01) for _ in range(1000))
+
+
+def run_to_soon(ready: Callable[[], bool]) -> bool:
+    """The same for what may never come, and need not: a fifth of a second."""
+    never = threading.Event()
+    return any(ready() or never.wait(0.01) for _ in range(20))

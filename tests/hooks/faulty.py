@@ -1,0 +1,128 @@
+"""The shipped plugins with a switch at everything that the server calls of them."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from mailserv import hookimpl
+from mailserv.cli.plugin_found import MARK, OURS
+from mailserv.hooks.host import GROUP
+from mailserv.hooks.specs import KINDS, Kind
+from mailserv.mail.extension import LookUp, Parameter, SMTPExtension, StartQueue, Verb
+
+SHIPPED = sorted(entry.name for entry in entry_points(group=GROUP) if entry.dist and entry.dist.name == OURS)
+ONCE = ("startup", "shutdown")  # called once in a server's life: no breaker can open
+Fault = Callable[[], Any]
+
+
+def plugin_class(name: str) -> type:
+    found: type = entry_points(group=GROUP)[name].load()
+    return found
+
+
+def hooks_of(name: str, *kinds: Kind) -> list[str]:
+    """Those that the plugin implements, of these kinds; without kinds all that are called while the server runs."""
+    wanted = kinds or [kind for kind in Kind if kind is not Kind.COLLECT]
+    plugin = plugin_class(name)
+    return [hook for hook, kind in KINDS.items() if kind in wanted and hasattr(getattr(plugin, hook, None), MARK)]
+
+
+def settings_of(name: str, folder: Path) -> dict[str, Any]:
+    """What a plugin can't be made without, and what lets the client of a test pass. A plugin that needs more is added here."""
+    everybody = ["127.0.0.0/8"]
+    (folder / "passwd").touch()
+    needed: dict[str, dict[str, Any]] = {
+        "audit": {"path": str(folder / "audit.log")},
+        "etrn": {"clients": [{"networks": everybody, "domains": ["example.org"]}]},
+        "forward": {"secret": "a secret of a test"},
+        "greylist": {"networks": everybody},
+        "lmtp": {"to": "127.0.0.1:1"},
+        "magic": {"domains": ["magic.example"]},
+        "maildir": {"path": str(folder / "{local_part}")},
+        "passwdfile": {"file": str(folder / "passwd")},
+        "sender": {"networks": everybody},
+        "xclient": {"networks": everybody},
+    }
+    return needed.get(name, {})
+
+
+class Switch:
+    """What fails now, by name, and how often each was called. Any thread, as far as a test needs it."""
+
+    def __init__(self, *, runs_own_code: bool = True) -> None:
+        """`runs_own_code` False: what is well says nothing, at once. A tiny budget is then used up by a fault only."""
+        self.calls: Counter[str] = Counter()
+        self._faults: dict[str, Fault] = {}
+        self._runs_own_code = runs_own_code
+
+    @contextmanager
+    def failing(self, fault: Fault, *names: str) -> Iterator[None]:
+        self._faults = dict.fromkeys(names, fault)
+        try:
+            yield
+        finally:
+            self._faults = {}
+
+    def at(self, name: str, own: Callable[..., Any], *, may_be_silent: bool = True) -> Callable[..., Any]:
+        """`own`, under the switch `name`."""
+
+        @functools.wraps(own)
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.calls[name] += 1
+            if name in self._faults:
+                return self._faults[name]()
+            return own(*arguments, **named) if self._runs_own_code or not may_be_silent else None
+
+        return call
+
+
+def faulty(name: str, switch: Switch) -> type:
+    """The shipped plugin as the server would take it, under the same name, with the same hooks: each has its switch."""
+    plugin = plugin_class(name)
+    methods: dict[str, Any] = {hook: switch.at(hook, getattr(plugin, hook)) for hook in hooks_of(name)}
+    if hasattr(plugin, "register_smtp_extensions"):
+        methods["register_smtp_extensions"] = _extensions(plugin, switch)
+    return type("Plugin", (plugin,), {"__module__": plugin.__module__, **methods})
+
+
+def _extensions(plugin: Any, switch: Switch) -> Callable[[Any], Iterable[SMTPExtension]]:
+    @hookimpl
+    def register_smtp_extensions(self: Any) -> Iterable[SMTPExtension]:
+        return [switched(each, switch) for each in plugin.register_smtp_extensions(self)]
+
+    return register_smtp_extensions
+
+
+def switched(extension: SMTPExtension, switch: Switch) -> SMTPExtension:
+    """Its names at the switch: "keyword SIZE", "verb VRFY", "payload BDAT", "tell VRFY", "MAIL SIZE", "RCPT NOTIFY"."""
+    text = extension.advertise
+    return replace(
+        extension,
+        advertise=text if isinstance(text, str) else switch.at(f"keyword {extension.keyword}", text),
+        verbs=tuple(_verb(verb, switch) for verb in extension.verbs),
+        mail_params=tuple(_parameter("MAIL", each, switch) for each in extension.mail_params),
+        rcpt_params=tuple(_parameter("RCPT", each, switch) for each in extension.rcpt_params),
+    )
+
+
+def _verb(verb: Verb, switch: Switch) -> Verb:
+    def handle(*arguments: Any) -> Any:
+        answer = verb.handle(*arguments)
+        if isinstance(answer, LookUp | StartQueue):
+            tell: Any = switch.at(f"tell {verb.name}", answer.tell)
+            return replace(answer, tell=tell)
+        return answer
+
+    payload = verb.payload and switch.at(f"payload {verb.name}", verb.payload)
+    return replace(verb, handle=switch.at(f"verb {verb.name}", handle), payload=payload)
+
+
+def _parameter(command: str, parameter: Parameter, switch: Switch) -> Parameter:
+    return replace(parameter, check=switch.at(f"{command} {'/'.join(parameter.claims)}", parameter.check))
