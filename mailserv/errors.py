@@ -7,6 +7,7 @@ MailservError
 ├── StoreError             the database or the spool could not do its work
 │   ├── StorageFull        no room (452 4.3.1)
 │   ├── StoreUnavailable   read-only, locked, I/O error, closed (451 4.3.0)
+│   ├── MailboxFull        a quota leaves no room for it (452 4.2.2)
 │   └── DuplicateError     the row is already there (an account that exists)
 ├── ResolverError          DNS could not answer now: temporary
 └── PluginError            a plugin raised, overran, or answered with a wrong type; carries its name
@@ -45,6 +46,14 @@ class StorageFull(StoreError):
 
 class StoreUnavailable(StoreError):
     """The database is read-only, locked by another process, damaged or closed."""
+
+
+class MailboxFull(StoreError):
+    """A mailbox of the message has no room for it under its quota. `never_fits`: not even when it is empty."""
+
+    def __init__(self, account: str, *, never_fits: bool) -> None:
+        super().__init__(f"{account}: the mailbox is full")
+        self.never_fits = never_fits
 
 
 class DuplicateError(StoreError):

@@ -37,6 +37,9 @@ from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import parse_route
+from mailserv.mailboxes.keeper import Keeper
+from mailserv.mailboxes.quotas import Quotas
+from mailserv.mailboxes.rules import Rules
 from mailserv.net.connection import Connection
 from mailserv.net.gate import Gate, GateLimits, Place
 from mailserv.net.listener import Listener, Serve
@@ -116,11 +119,13 @@ class Server:
         self._set_limits(merged)
         self._transport.reload(policies)
         self._dispatcher.reload(merged.queue)
+        self._keeper.reload(contexts[1].rules)
         return list(waiting)
 
     def wake_queue(self) -> None:
         """Have the queue look at the clock and the store again: after a test's clock has moved. Any thread."""
         self._dispatcher.wake()
+        self._keeper.wake()
 
     def stop(self) -> None:
         """Accept no more; running transactions finish, idle sessions hear 421, deliveries end; close the store. Idempotent."""
@@ -152,8 +157,13 @@ class Server:
         self._threads = SessionThreads("session")
         self._listen(undo)
         self._make_queue(plugins)
+        self._keeper = Keeper(
+            self.store, clock, self._pop3.rules, settings.hostname, self._queue_ids, self._maildrops.is_open
+        )
         plugins.runner.notify("startup")
         undo.callback(plugins.runner.notify, "shutdown")
+        undo.callback(self._keeper.stop)
+        self._keeper.start()
         undo.callback(self._stop_queue)
         self._dispatcher.start()
         undo.callback(self._drain)
@@ -177,6 +187,7 @@ class Server:
         limits = settings.limits
         throttle = LoginThrottle(limits.failed_logins_per_minute, limits.failed_logins_per_day, self._clock)
         logins = Logins(self.store, throttle, self._plugins.runner, self._plugins.mechanisms)
+        rules = Rules.from_settings(settings.mailboxes)
         router = Router.from_settings(
             settings,
             self.store.has_account,
@@ -189,6 +200,7 @@ class Server:
             clock=self._clock,
             store=self.store,
             router=router,
+            quotas=Quotas(rules, self.store.mailboxes),
             checks=self._checks,
             bouncer=self._bouncer,
             extensions=self._extensions,
@@ -208,6 +220,7 @@ class Server:
             certificates,
             smtp.allows_plaintext,
             self._checks,
+            rules,
         )
         return smtp, pop3
 

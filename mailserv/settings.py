@@ -62,6 +62,31 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     drain: Annotated[Duration, Meta(description="after SIGTERM, running transactions may finish for")] = Duration(30)
 
 
+class Mailbox(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[mailboxes.accounts."ADDRESS"]`: what is different for one account; the rest is as `[mailboxes]` says."""
+
+    expire: Annotated[Duration | None, Meta(description="as in [mailboxes]")] = None
+    leave_on_server_max: Annotated[Duration | None, Meta(description="as in [mailboxes]")] = None
+    quota: Annotated[Size | None, Meta(description="as in [mailboxes]")] = None
+
+
+class Mailboxes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[mailboxes]`: how long and how much."""
+
+    expire: Annotated[
+        Duration, Meta(description="a message is deleted so long after it came; told by EXPIRE (RFC 2449); 0s: never")
+    ] = Duration(0)
+    leave_on_server_max: Annotated[
+        Duration, Meta(description="a message is deleted so long after POP3 first retrieved it; 0s: never")
+    ] = Duration(0)
+    quota: Annotated[
+        Size, Meta(description="octets that a mailbox may hold; a message over it gets 452 4.2.2; 0: no limit")
+    ] = Size(0)
+    accounts: Annotated[
+        dict[str, Mailbox], Meta(description="address → { expire, leave_on_server_max, quota }: where it differs")
+    ] = {}
+
+
 class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[relay]`."""
 
@@ -151,6 +176,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         dict[str, tuple[str, ...]], Meta(description="address → one or more addresses, local or not")
     ] = {}
     limits: Limits = Limits()
+    mailboxes: Mailboxes = Mailboxes()
     relay: Relay = Relay()
     routes: Annotated[
         dict[str, str | Routed], Meta(description='recipient domain → next hop; "*" is the smarthost')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mailserv.errors import StorageFull, StoreError
+from mailserv.errors import MailboxFull, StorageFull, StoreError
 from mailserv.filter import headers
 from mailserv.mail import reply
 from mailserv.mail.message import Content
@@ -130,4 +130,6 @@ class ContentSink:
 
 def failure_reply(error: StoreError) -> Reply:
     """What a client hears when the store can't: try again (RFC 5321 §4.2.3: 452 for room, 451 for the rest)."""
+    if isinstance(error, MailboxFull):
+        return reply.NEVER_FITS if error.never_fits else reply.MAILBOX_FULL
     return reply.STORAGE_FULL if isinstance(error, StorageFull) else reply.LOCAL_ERROR

@@ -10,6 +10,7 @@ from mailserv.clock import Clock
 from mailserv.filter.checks import Checks
 from mailserv.filter.logins import Logins
 from mailserv.mail.queue_id import QueueIds
+from mailserv.mailboxes.quotas import Quotas
 from mailserv.net.tls import Certificates
 from mailserv.protocol.extensions import ExtensionTable
 from mailserv.route.router import Router
@@ -28,6 +29,7 @@ class Context:
     clock: Clock
     store: Store
     router: Router
+    quotas: Quotas
     checks: Checks
     bouncer: Bouncer
     extensions: ExtensionTable

@@ -51,9 +51,9 @@ class Submitter:
 
     def _resolve(self, context: Context, path: Address, reverse_path: Address) -> Resolution:
         resolution = context.router.resolve(path, reverse_path=reverse_path)
-        if resolution.refusal is not None:
-            is_transient = resolution.refusal.severity is Severity.TRANSIENT
-            raise SubmitError(f"<{path}>: {resolution.refusal}", retry_later=is_transient)
+        refusal = resolution.refusal or context.quotas.refusal(resolution.mailboxes)
+        if refusal is not None:
+            raise SubmitError(f"<{path}>: {refusal}", retry_later=refusal.severity is Severity.TRANSIENT)
         return resolution
 
     def _acceptance(self, context: Context, reverse_path: Address, resolved: Resolved, content: Content) -> Acceptance:
@@ -63,7 +63,8 @@ class Submitter:
         queued: dict[Address, QueuedRecipient] = {}
         for path, resolution in resolved:
             for account, address in resolution.mailboxes:
-                copy = MailboxDelivery(account, str(address), return_path_prefix(reverse_path, address))
+                prefix = return_path_prefix(reverse_path, address)
+                copy = MailboxDelivery(account, str(address), prefix, context.quotas.of(account))
                 mailboxes.setdefault((account, address.key), copy)
             for address, route in resolution.remotes:
                 queued.setdefault(address, QueuedRecipient(address, path, route))

@@ -9,7 +9,7 @@ from mailserv import metrics
 from mailserv.accept.content import ContentSink, failure_reply
 from mailserv.accept.context import Context
 from mailserv.accept.success import parameters_onward, success_notices
-from mailserv.errors import PluginError, StoreError
+from mailserv.errors import MailboxFull, PluginError, StoreError
 from mailserv.filter import headers
 from mailserv.filter.checks import SessionChecks
 from mailserv.logging import get_logger
@@ -75,6 +75,9 @@ class Transaction:
         refusal = resolution.refusal or may_relay(self._peer, resolution)
         if refusal is not None:
             return refusal
+        full = self._context.quotas.refusal(resolution.mailboxes, self.envelope.parameters.get("SIZE", ""))
+        if full is not None:
+            return full
         verdict = self._asked.rcpt(self._peer, self.envelope, rcpt.forward_path)
         if verdict is not None:
             return verdict.reply
@@ -165,7 +168,8 @@ class Transaction:
             notices = success_notices(self._context.bouncer, acceptance, self._resolutions)
             self._context.store.accept(acceptance, notices)
         except StoreError as error:
-            _log.error("store_failed", queue_id=self._queue_id, error=str(error))
+            if not isinstance(error, MailboxFull):
+                _log.error("store_failed", queue_id=self._queue_id, error=str(error))
             self._sink.discard()
             return self._refused(failure_reply(error))
         except PluginError as error:  # it should have said something about a notice that is due at once
@@ -222,7 +226,8 @@ class Transaction:
             original = recipient.forward_path
             for account, address in resolution.mailboxes:
                 prefix = headers.return_path_prefix(self.envelope.reverse_path, address)
-                mailboxes.setdefault((account, address.key), MailboxDelivery(account, str(address), prefix))
+                copy = MailboxDelivery(account, str(address), prefix, self._context.quotas.of(account))
+                mailboxes.setdefault((account, address.key), copy)
             for address, route in resolution.remotes:
                 key = (address.local_part, address.domain)
                 onward = parameters_onward(recipient, resolution)

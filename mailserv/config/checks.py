@@ -9,15 +9,17 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address
 
 from mailserv.config.addresses import parse_listen_address, parse_nameserver
-from mailserv.config.problems import Findings
+from mailserv.config.locate import Path
+from mailserv.config.problems import Findings, did_you_mean
 from mailserv.errors import AddressSyntaxError
 from mailserv.mail.address import parse_domain, parse_mailbox
 from mailserv.mail.values import Network
-from mailserv.settings import Routed, Settings
+from mailserv.settings import Mailbox, Mailboxes, Routed, Settings
 
 _SMTP = {"smtp", "submission", "submissions"}
 _TLS_FROM_START = {"submissions", "pop3s"}
 _LOGINS = {"submission", "pop3"}  # logins that TLS may or may not cover
+_DAY = 86_400  # seconds
 _WIDE_V4, _WIDE_V6 = 8, 16  # prefix lengths; a network wider than these is hardly anybody's own
 
 
@@ -171,6 +173,45 @@ def _limits(settings: Settings, findings: Findings) -> None:
         findings.warn(("limits", "recipients"), "is more than recipients_authenticated")
 
 
+def _mailboxes(settings: Settings, findings: Findings) -> None:
+    boxes = settings.mailboxes
+    _mailbox(("mailboxes",), boxes, settings, findings)
+    local = [_domain(name) for name in settings.local_domains]
+    seen: set[str] = set()
+    for name, box in boxes.accounts.items():
+        path = ("mailboxes", "accounts", name)
+        _mailbox(path, box, settings, findings)
+        try:
+            address = parse_mailbox(name)
+        except AddressSyntaxError as error:
+            findings.wrong(path, f'"{name}" is no address: {error}')
+            continue
+        if address.domain not in local and not findings.is_unread("local_domains"):
+            findings.wrong(path, f"{address.domain} is none of local_domains{did_you_mean(address.domain, local)}")
+        if address.key in seen:
+            findings.wrong(path, f"{address.key} is there twice")
+        seen.add(address.key)
+
+
+def _mailbox(path: Path, box: Mailboxes | Mailbox, settings: Settings, findings: Findings) -> None:
+    boxes = settings.mailboxes
+    expire = boxes.expire if box.expire is None else box.expire
+    stay = boxes.leave_on_server_max if box.leave_on_server_max is None else box.leave_on_server_max
+    if box.quota and box.quota < settings.limits.message_size and not findings.is_unread("limits", "message_size"):
+        findings.warn((*path, "quota"), "is less than limits.message_size: the largest messages never fit")
+    if box.expire and box.expire < _DAY:
+        findings.warn((*path, "expire"), "is less than a day: mail may be gone before anybody has seen it")
+    if box.leave_on_server_max and 0 < expire <= stay:
+        findings.warn((*path, "leave_on_server_max"), "is not before expire: it never comes to that")
+
+
+def _domain(text: str) -> str:
+    try:
+        return parse_domain(text)
+    except AddressSyntaxError:  # told by the routing table
+        return text
+
+
 def _subaddress(settings: Settings, findings: Findings) -> None:
     mark = settings.subaddress
     if mark and (len(mark) != 1 or mark.isalnum() or mark in '@". ' or not mark.isprintable()):
@@ -239,6 +280,7 @@ _CHECKS: tuple[Callable[[Settings, Findings], None], ...] = (
     _relay,
     _routes,
     _limits,
+    _mailboxes,
     _queue,
     _dns,
 )

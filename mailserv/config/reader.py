@@ -227,6 +227,8 @@ def _suggest(key: str, hints: Mapping[str, Any], kind: type) -> str:
     """The nearest setting of this table, or the table where one of this very name belongs."""
     if kind is not Settings and key in get_type_hints(Settings):
         return "; it stands before the first [table]; did you mean it at the top of the file?"
+    if "@" in key and "accounts" in hints:
+        return f'; did you mean accounts."{key}"?'
     for table, hint in get_type_hints(Settings).items():
         if (
             isinstance(hint, type)

@@ -76,12 +76,14 @@ class MailboxDelivery:
     """One copy in one local mailbox: the row is the delivery. Key: (queue id, recipient) - see docs/lessons.md 3.
 
     `account` is the account's address; `recipient` the forward-path it came for; `prefix` the header fields that
-    final delivery adds before the content (Return-Path, RFC 5321 §4.4; Delivered-To), CRLF line ends.
+    final delivery adds before the content (Return-Path, RFC 5321 §4.4; Delivered-To), CRLF line ends; `quota` octets
+    that the mailbox may hold with it, 0 without a limit.
     """
 
     account: str
     recipient: str
     prefix: bytes
+    quota: int = 0
 
 
 @dataclass(frozen=True, slots=True)

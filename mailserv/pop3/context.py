@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mailserv.clock import Clock
 from mailserv.filter.checks import Checks
 from mailserv.filter.logins import Logins
+from mailserv.mailboxes.rules import Rules
 from mailserv.net.tls import Certificates
 from mailserv.settings import Settings
 from mailserv.store.interface import Store
@@ -29,6 +30,11 @@ class OpenMaildrops:
             self._open.add(address)
             return True
 
+    def is_open(self, address: str) -> bool:
+        """Whether a session has it, at this moment."""
+        with self._lock:
+            return address in self._open
+
     def release(self, address: str) -> None:
         """By the session that has it."""
         with self._lock:
@@ -47,3 +53,4 @@ class Pop3Context:
     certificates: Certificates | None
     allows_plaintext: Callable[[str], bool]
     checks: Checks | None = None
+    rules: Rules = field(default_factory=Rules)

@@ -57,6 +57,7 @@ class Pop3Session:
         self._streaming = False  # in the middle of a message
         self._errors = self._failed_logins = 0
         self._retrieved = self._deleted = 0
+        self._taken: set[int] = set()  # numbers of what was retrieved
         self._reason = "lost"
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             commands.User: self._on_user,
@@ -190,7 +191,8 @@ class Pop3Session:
 
     def _on_capa(self, _: commands.Capa) -> None:
         """RFC 2449 §6: what is true here and now."""
-        lines = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER", "IMPLEMENTATION mailserv"]
+        expire = f"EXPIRE {self._context.rules.expire_argument(self._address)}"
+        lines = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", expire, "IMPLEMENTATION mailserv"]
         if self._is_private():
             lines += ["USER", " ".join(("SASL", *self._context.logins.mechanisms(self._peer.service)))]
         if self._context.certificates is not None and self._peer.tls is None and not self._address:
@@ -222,6 +224,7 @@ class Pop3Session:
         content = self._content(event.number)
         if content is not None:
             self._retrieved += 1
+            self._taken.add(event.number)
             self._send_lines(f"{content.size} octets", content)
 
     def _on_top(self, event: commands.Top) -> None:
@@ -283,9 +286,21 @@ class Pop3Session:
             except StoreError as error:
                 good = False
                 _log.error("deletion_failed", session=self._peer.session_id, login=self._address, error=str(error))
+        if event.updates:
+            self._note_retrieved()
         self._let_go()
         self._core.answer(good, "Bye" if good else NOT_REMOVED)
         self._reason, self._closing = "quit", True
+
+    def _note_retrieved(self) -> None:
+        """What the client has, for `leave_on_server_max`. Only after QUIT: what a broken connection cut off it has not."""
+        left = [message for number in sorted(self._taken) if (message := self._maildrop.get(number)) is not None]
+        if not left or not self._context.rules.of(self._address).leave_on_server_max:
+            return
+        try:
+            self._context.store.mailboxes.mark_retrieved(left, self._clock.now())
+        except StoreError as error:  # it stays longer than it might
+            _log.warning("retrieval_unnoted", session=self._peer.session_id, login=self._address, error=str(error))
 
     def _on_rejected(self, event: commands.Rejected) -> None:
         self._errors += 1

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from mailserv.errors import DuplicateError, StoreError
 from mailserv.mail.message import Acceptance, Content
 from mailserv.mail.route import Route
+from mailserv.store import totals
 from mailserv.store.codec import pack_address, pack_parameters, pack_trace
 from mailserv.store.references import release
 from mailserv.store.spool import THRESHOLD, Spool, check_queue_id
+from mailserv.store.totals import Quota
 from mailserv.store.writer import Work
 
 INSERT_MESSAGE = """
@@ -38,6 +40,7 @@ class Prepared:
     trace: tuple[str, float, str] | None
     file: str
     weight: int
+    quotas: tuple[Quota, ...] = ()
 
 
 def prepare(acceptance: Acceptance, spool: Spool) -> Prepared:
@@ -77,6 +80,7 @@ def prepare(acceptance: Acceptance, spool: Spool) -> Prepared:
         trace=(queue_id, acceptance.trace[0].at, pack_trace(acceptance.trace)) if acceptance.trace else None,
         file=file,
         weight=len(data) if data is not None else 0,
+        quotas=totals.quotas(acceptance.mailboxes, size) if any(each.quota for each in acceptance.mailboxes) else (),
     )
 
 

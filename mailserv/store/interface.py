@@ -75,6 +75,51 @@ class MaildropMessage:
     row_id: int
 
 
+NEARLY_FULL = 0.9  # of a quota: its owner is told, once
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a mailbox holds. `is_warned`: its owner was told that it is nearly full."""
+
+    messages: int
+    octets: int
+    is_warned: bool = False
+
+
+class Mailboxes(Protocol):
+    """Mailboxes as those see them who look after them: what they hold, what has to go. `account`: `Address.key`."""
+
+    def usage(self, account: str) -> Usage:
+        """Fast: a look-up, never a sum."""
+        ...
+
+    def usages(self) -> dict[str, Usage]:
+        """Of every account, in the order of the addresses."""
+        ...
+
+    def on_nearly_full(self, callback: Callable[[str], None]) -> None:
+        """Call back with an account whose mailbox an acceptance brought to NEARLY_FULL, before `accept` returns. On
+        the thread that called `accept`: only signal."""
+        ...
+
+    def warn(self, account: str, quota: int, notice: Acceptance) -> bool:
+        """Commit the notice that the mailbox is nearly full, unless that is told already or no longer true."""
+        ...
+
+    def expire(self, account: str, before: float, go_on: Callable[[], bool]) -> int:
+        """Delete what came before that time (epoch seconds), in small transactions, as long as `go_on()`. How many."""
+        ...
+
+    def expire_retrieved(self, account: str, before: float, go_on: Callable[[], bool]) -> int:
+        """The same for what was retrieved before that time."""
+        ...
+
+    def mark_retrieved(self, messages: Sequence[MaildropMessage], now: float) -> None:
+        """A client has these. Only the first time counts."""
+        ...
+
+
 class SpoolWriter(Protocol):
     """Takes one message's content as it arrives: in memory while small, in a file when large. One thread."""
 
@@ -99,6 +144,9 @@ class SpoolWriter(Protocol):
 class Store(Protocol):
     """See the module's docstring."""
 
+    @property
+    def mailboxes(self) -> Mailboxes: ...
+
     # content and acceptance
     def spool(self, queue_id: str) -> SpoolWriter:
         """A writer for a new message's content. Touches no disk before the content is large.
@@ -112,7 +160,8 @@ class Store(Protocol):
 
         `notices` tell of its success and are committed with it; one to a mailbox whose account is gone goes without it.
 
-        A mailbox of an account that is gone raises StoreError, a queue id that is there DuplicateError. On an error the
+        A mailbox of an account that is gone raises StoreError, one whose quota leaves no room MailboxFull, a queue id that
+        is there DuplicateError. On an error the
         spooled content is discarded. Accepted for nobody: only the trace is kept.
         """
         ...

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mailserv.clock import Clock
-from mailserv.errors import StoreError, StoreUnavailable
+from mailserv.errors import MailboxFull, StoreError, StoreUnavailable
 from mailserv.logging import get_logger
 from mailserv.mail.delivery import Delivery
 from mailserv.mail.message import Acceptance, Content
@@ -34,11 +34,13 @@ from mailserv.store.content import Damaged
 from mailserv.store.deletions import Sweeper
 from mailserv.store.disk import DISK, Disk, make_private_directory, store_error
 from mailserv.store.interface import Account, MaildropMessage, QueueEntry, Settlement, Store
+from mailserv.store.mailboxes import SqliteMailboxes
 from mailserv.store.nudge import Listener
 from mailserv.store.plugin_tables import PluginTable
 from mailserv.store.room import Room
 from mailserv.store.schema import migrate
 from mailserv.store.spool import ContentWriter, Spool
+from mailserv.store.totals import FITS, Fit, fit
 from mailserv.store.writer import Work, Writer
 
 DATABASE = "mailserv.db"
@@ -132,6 +134,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise as_store_error(path, error) from error
         self.sweeper = Sweeper(self.writer, in_background=beside is None)
+        self.mailboxes = SqliteMailboxes(self.writer, readers, spool)
 
     def _committed(self, queued: frozenset[Route]) -> None:
         if self._beside is not None:
@@ -176,13 +179,18 @@ class SqliteStore:
         prepared = prepare(acceptance, self._spool)
         told = [prepare(each, self._spool) for each in notices]
 
-        def action(work: Work) -> None:
-            insert(work, prepared)
-            for each in told:
-                insert(work, each, is_bounce=True)
+        def action(work: Work) -> Fit:
+            found = fit(work, prepared.quotas) if prepared.quotas else FITS
+            if not found.full:
+                insert(work, prepared)
+                for each in told:
+                    insert(work, each, is_bounce=True)
+            return found
 
         try:
-            self.writer.run(action, prepared.weight)
+            found = self.writer.run(action, prepared.weight)
+            if found.full:  # said, not raised, in there: others' work of the same commit need not run again
+                raise MailboxFull(found.full, never_fits=found.never_fits)
         except StoreError:
             for each in (prepared, *told):
                 self._spool.discard(each.file)
@@ -191,6 +199,8 @@ class SqliteStore:
             raise
         for each in (prepared, *told):
             self._spool.claimed(each.file)
+        if found.nearly_full:
+            self.mailboxes.nearly_full(found.nearly_full)
 
     def has_room(self, octets: int) -> bool:
         if not self._room.has(octets):

@@ -17,6 +17,8 @@ from mailserv.store import (
     queue_admin,
     queue_rows,
     references,
+    retention,
+    totals,
     trace,
 )
 from mailserv.store.interface import Store
@@ -39,6 +41,13 @@ PLANS = {  # query -> what its plan must use
     deletions.ACCOUNT_OF: BY_ID,
     deletions.DELETE: BY_ID,
     deletions.FORGET: BY_ID,
+    retention.OLDEST: "mailbox_by_account (account_id=?)",
+    retention.EXPIRE: "mailbox_by_account (account_id=?)",
+    retention.FIRST_RETRIEVED: "mailbox_retrieved (account_id=?",
+    retention.EXPIRE_RETRIEVED: "mailbox_retrieved (account_id=? AND retrieved_at<?)",
+    retention.RETRIEVED: BY_ID,
+    totals.USAGE: "account_address (address=?)",
+    totals.WARNED: "account_address (address=?)",
     accounts.EXISTS: "account_address (address=?)",
     accounts.READ_HASH: "account_address (address=?)",
     accounts.EMPTY: "mailbox_by_account (account_id=?)",

@@ -1,0 +1,1 @@
+"""How long and how much: retention, quotas, and who is told."""

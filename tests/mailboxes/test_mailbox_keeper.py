@@ -1,0 +1,123 @@
+"""The keeper: what has had its time goes, whatever else happens; POP3 clients hear how long that is."""
+
+from __future__ import annotations
+
+import poplib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mailserv.testing.clock import FakeClock
+from mailserv.testing.server import MailServer, mail_server
+
+ALICE, BOB = "alice@example.org", "bob@example.org"
+DAY = 86_400.0
+
+
+@contextmanager
+def server_with(clock: FakeClock, mailboxes: dict[str, object]) -> Iterator[MailServer]:
+    accounts = {ALICE: "secret", BOB: "secret"}
+    with mail_server(accounts=accounts, clock=clock, config={"mailboxes": mailboxes}) as server:
+        yield server
+
+
+def send(server: MailServer, count: int, to: str = ALICE) -> None:
+    for number in range(count):
+        server.send("dave@example.net", [to], b"Subject: %d\r\n\r\nHello.\r\n" % number)
+
+
+def pass_days(server: MailServer, clock: FakeClock, days: float) -> None:
+    clock.advance(days * DAY)
+    server.wake_queue()
+
+
+def poplib_client(server: MailServer) -> poplib.POP3:
+    client = poplib.POP3(*server.address("pop3"), timeout=20)
+    client.user(ALICE)
+    client.pass_("secret")
+    return client
+
+
+def test_what_is_old_goes_and_what_is_younger_stays() -> None:
+    clock = FakeClock(1_000_000.0)
+    with server_with(clock, {"expire": "30d", "accounts": {BOB: {"expire": "0s"}}}) as server:
+        send(server, 120)
+        send(server, 1, BOB)
+        pass_days(server, clock, 29)
+        send(server, 2)
+        pass_days(server, clock, 1.1)
+        assert server.wait_for_log("mailbox_expired")[0]["old"] == 120
+        assert len(server.mailbox(ALICE)) == 2
+        assert len(server.mailbox(BOB)) == 1
+        pass_days(server, clock, 30)
+        assert server.wait_for_log("mailbox_expired", 2)[1]["old"] == 2
+
+
+def test_what_a_client_has_goes_so_long_after_it() -> None:
+    clock = FakeClock(1_000_000.0)
+    with server_with(clock, {"leave_on_server_max": "7d"}) as server:
+        send(server, 3)
+        client = poplib_client(server)
+        client.retr(1)
+        client.retr(2)
+        client.quit()
+        pass_days(server, clock, 6)
+        client = poplib_client(server)
+        client.retr(2)  # the first time is the one that counts
+        client.quit()
+        pass_days(server, clock, 1.1)
+        assert server.wait_for_log("mailbox_expired")[0]["retrieved"] == 2
+        (left,) = server.mailbox(ALICE)
+        assert b"Subject: 2" in left
+
+
+def test_what_a_broken_connection_retrieved_does_not_count() -> None:
+    clock = FakeClock(1_000_000.0)
+    with server_with(clock, {"leave_on_server_max": "7d"}) as server:
+        send(server, 2)
+        client = poplib_client(server)
+        client.retr(1)
+        client.close()
+        server.wait_for_log("pop3_session", reason="lost")
+        client = poplib_client(server)
+        client.retr(2)
+        client.quit()
+        pass_days(server, clock, 7.1)
+        assert server.wait_for_log("mailbox_expired")[0]["retrieved"] == 1
+        (left,) = server.mailbox(ALICE)
+        assert b"Subject: 0" in left
+
+
+def test_an_open_maildrop_is_left_alone_until_it_is_closed() -> None:
+    clock = FakeClock(1_000_000.0)
+    with server_with(clock, {"expire": "1d"}) as server:
+        send(server, 1)
+        send(server, 1, BOB)
+        client = poplib_client(server)
+        pass_days(server, clock, 1.1)
+        server.wait_for_log("mailbox_expired", account=BOB)
+        assert client.stat()[0] == 1
+        assert client.retr(1)[1]
+        client.quit()
+        pass_days(server, clock, 0.1)
+        server.wait_for_log("mailbox_expired", account=ALICE)
+        assert server.mailbox(ALICE) == []
+
+
+def test_capa_tells_how_long() -> None:
+    mailboxes = {"expire": "30d", "accounts": {ALICE: {"expire": "60d", "leave_on_server_max": "14d"}}}
+    with server_with(FakeClock(1_000_000.0), mailboxes) as server:
+        client = poplib.POP3(*server.address("pop3"), timeout=20)
+        assert client.capa()["EXPIRE"] == ["14", "USER"]
+        client.user(ALICE)
+        client.pass_("secret")
+        assert client.capa()["EXPIRE"] == ["14"]
+        client.quit()
+
+
+def test_settings_for_an_account_that_is_not_there_are_told() -> None:
+    clock = FakeClock(1_000_000.0)
+    with server_with(clock, {"accounts": {"alcie@example.org": {"expire": "1d"}}}) as server:
+        pass_days(server, clock, 1)
+        (line,) = server.wait_for_log("mailbox_unknown")
+        assert line["account"] == "alcie@example.org"
+        assert line["hint"] == f'did you mean "{ALICE}"?'
