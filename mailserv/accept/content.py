@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from mailserv.errors import MailboxFull, StorageFull, StoreError
 from mailserv.filter import headers
+from mailserv.filter.auth_results import without_forged
 from mailserv.mail import reply
 from mailserv.mail.message import Content
 from mailserv.mail.reply import Reply
@@ -20,8 +21,9 @@ SMALL_BLOCK = (
 class ContentSink:
     """Takes one message's blocks. The first failure is kept as the reply to the final dot; what follows is dropped.
 
-    The header section is held back until it is whole (it is bounded), so that it can be completed (RFC 6409 §8) and
-    checked for loops (RFC 5321 §6.3) before any of it is stored. The session's thread.
+    The header section is held back until it is whole (it is bounded), so that it can be completed (RFC 6409 §8), rid of
+    what claims to be ours (`authserv_id`, RFC 8601 §5) and checked for loops (RFC 5321 §6.3) before any of it is stored.
+    The session's thread.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class ContentSink:
         spool: SpoolWriter,
         *,
         trace_field: bytes,
+        authserv_id: str,
         message_size: int,
         header_size: int,
         hops: int,
@@ -42,6 +45,7 @@ class ContentSink:
         self._held: bytearray | None = bytearray()
         self._small = bytearray()
         self._trace_field = trace_field
+        self._authserv_id = authserv_id
         self.header_section = b""
         self.size = 0
         self.failure: Reply | None = None
@@ -97,6 +101,8 @@ class ContentSink:
         if headers.count_hops(section) >= self._hops:
             self._fail(reply.TOO_MANY_HOPS)
             return
+        gap = headers.separator(section)
+        section = section if gap else without_forged(section, self._authserv_id)
         if self._complete is not None:
             section = self._complete(section)
         self.header_section = section

@@ -8,6 +8,7 @@ from dataclasses import replace
 from mailserv import metrics
 from mailserv.accept.content import ContentSink, failure_reply
 from mailserv.accept.context import Context
+from mailserv.accept.inspecting import Arrived, Inspected, inspect
 from mailserv.accept.success import parameters_onward, success_notices
 from mailserv.errors import MailboxFull, PluginError, StoreError
 from mailserv.filter import headers
@@ -15,6 +16,7 @@ from mailserv.filter.checks import SessionChecks
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.address import Address
+from mailserv.mail.auth_result import AuthResults
 from mailserv.mail.envelope import Envelope, Recipient
 from mailserv.mail.message import Acceptance, Content, MailboxDelivery, QueuedRecipient
 from mailserv.mail.peer import Peer
@@ -46,6 +48,7 @@ class Transaction:
         self._sink: ContentSink | None = None
         self._queue_id = ""
         self._received_at = 0.0
+        self._top = b""
         self._is_binary = envelope.parameters.get("BODY", "").upper() == "BINARYMIME"
         self._refusal: Reply | None = None  # of a content that comes in chunks, said at the end of its chunk
         self.envelope = envelope
@@ -111,7 +114,7 @@ class Transaction:
         self._received_at = context.clock.now()
         self._queue_id = context.queue_ids.make(self._received_at)
         only = self.envelope.recipients[0].forward_path if len(self.envelope.recipients) == 1 else None
-        trace_field = headers.received_field(
+        self._top = headers.received_field(
             peer,
             hostname=context.settings.hostname,
             queue_id=self._queue_id,
@@ -122,7 +125,8 @@ class Transaction:
         limits = context.settings.limits
         self._sink = ContentSink(
             context.store.spool(self._queue_id),
-            trace_field=trace_field,
+            trace_field=b"" if self._asked.authenticates else self._top,
+            authserv_id=context.settings.hostname,
             message_size=limits.message_size,
             header_size=limits.header_size,
             hops=limits.hops,
@@ -153,14 +157,11 @@ class Transaction:
         content = self._sink.finish()
         if isinstance(content, Reply):
             return self._refused(content)
-        verdict = self._asked.message(self._peer, self.envelope, content)
-        if verdict is not None:
+        found = inspect(self._asked, self._arrived(content))
+        if isinstance(found, Reply):
             self._sink.discard()
-            return self._refused(verdict.reply)
-        content = self._rewritten(content)
-        if isinstance(content, Reply):
-            return self._refused(content)
-        acceptance = self._acceptance(content)
+            return self._refused(found)
+        acceptance = self._acceptance(found)
         if self._loops(acceptance):
             self._sink.discard()
             return self._refused(reply.TOO_MANY_HOPS)
@@ -176,7 +177,9 @@ class Transaction:
             _log.warning("plugin_missed", session=self._peer.session_id, error=str(error))
             self._sink.discard()
             return self._refused(reply.LOCAL_ERROR)
-        self._accepted(acceptance)
+        if found.content is not content:
+            self._sink.discard()  # what arrived is in no row: it was changed, or copied below fields of ours
+        self._accepted(acceptance, found.results)
         return Reply(250, "2.0.0", f"queued as {self._queue_id}")
 
     def abort(self) -> None:
@@ -196,20 +199,16 @@ class Transaction:
             return reply.BARE_NEWLINE
         return reply.BINARY_REFUSED if any(resolution.mailboxes for _, resolution in self._resolutions) else None
 
-    def _rewritten(self, content: Content) -> Content | Reply:
-        """What plugins make of it, which is in memory: the spooled original goes."""
-        assert self._sink is not None
-        if self._is_binary:
-            return content
-        try:
-            changed = self._asked.rewritten(self._peer, self.envelope, content)
-        except PluginError as error:
-            _log.warning("plugin_missed", session=self._peer.session_id, error=str(error))
-            self._sink.discard()
-            return reply.LOCAL_ERROR
-        if changed is not content:
-            self._sink.discard()
-        return changed
+    def _arrived(self, content: Content) -> Arrived:
+        return Arrived(
+            self._peer,
+            self.envelope,
+            content,
+            top=self._top if self._asked.authenticates else b"",
+            hostname=self._context.settings.hostname,
+            received_at=self._received_at,
+            is_binary=self._is_binary,
+        )
 
     def _complete(self, header_section: bytes) -> bytes:
         hostname = self._context.settings.hostname
@@ -217,11 +216,11 @@ class Transaction:
             header_section, hostname=hostname, queue_id=self._queue_id, now=self._received_at
         )
 
-    def _acceptance(self, content: Content) -> Acceptance:
+    def _acceptance(self, found: Inspected) -> Acceptance:
         """What the recipients came to, each final address once."""
         mailboxes: dict[tuple[str, str], MailboxDelivery] = {}
         queued: dict[tuple[str, str], QueuedRecipient] = {}
-        trace = [self._trace_accepted(content)]
+        trace = [self._trace_accepted(found.content), *found.trace]
         for recipient, resolution in self._resolutions:
             original = recipient.forward_path
             for account, address in resolution.mailboxes:
@@ -237,7 +236,7 @@ class Transaction:
         return Acceptance(
             queue_id=self._queue_id,
             reverse_path=self.envelope.reverse_path,
-            content=content,
+            content=found.content,
             received_at=self._received_at,
             parameters=self.envelope.parameters,
             login=self._peer.login,
@@ -276,7 +275,7 @@ class Transaction:
             return False
         return any(headers.count_delivered_to(section, m.recipient) >= SAME_DELIVERED_TO for m in acceptance.mailboxes)
 
-    def _accepted(self, acceptance: Acceptance) -> None:
+    def _accepted(self, acceptance: Acceptance, results: AuthResults) -> None:
         metrics.accepted(self._peer.service).inc()
         _log.info(
             "accepted",
@@ -290,7 +289,7 @@ class Transaction:
             queued=len(acceptance.queued),
             size=acceptance.content.size,
         )
-        self._context.checks.accepted(self._queue_id, self._peer, self.envelope)
+        self._context.checks.accepted(self._queue_id, self._peer, self.envelope, results)
 
     def _refused(self, refusal: Reply) -> Reply:
         _log.info(

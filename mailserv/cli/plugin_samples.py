@@ -9,6 +9,7 @@ from typing import Any
 
 from mailserv.hooks import specs
 from mailserv.mail.address import Address, parse_mailbox
+from mailserv.mail.auth_result import AuthResult, AuthResults
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.envelope import Envelope, Recipient
 from mailserv.mail.message import BytesContent, Content
@@ -59,6 +60,7 @@ class Sample:
             Delivery: delivery,
             Outcome: outcome,
             Notice: Notice(NoticeKind.DELAYED, "B", "mail.example.org", told, delivery, ((row, outcome),), 1.0),
+            AuthResults: (AuthResult("iprev", "pass", (("policy.iprev", "192.0.2.1"),)),),
             NoticeWords: NoticeWords("A subject", "Some text.\n"),
             "queue_id": _QUEUE_ID,
             "next_hop": route.next_hop,

@@ -6,6 +6,7 @@ from typing import Any
 
 from mailserv.hooks.runner import Runner
 from mailserv.mail.address import Address
+from mailserv.mail.auth_result import AuthResults
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.message import Content
 from mailserv.mail.peer import Peer
@@ -24,8 +25,8 @@ class Checks:
         """For one session."""
         return SessionChecks(self._runner)
 
-    def accepted(self, queue_id: str, peer: Peer, envelope: Envelope) -> None:
-        self._runner.notify("message_accepted", queue_id=queue_id, peer=peer, envelope=envelope)
+    def accepted(self, queue_id: str, peer: Peer, envelope: Envelope, results: AuthResults = ()) -> None:
+        self._runner.notify("message_accepted", queue_id=queue_id, peer=peer, envelope=envelope, results=results)
 
     def session_closed(self, peer: Peer, messages: int, errors: int, seconds: float, reason: str) -> None:
         self._runner.notify(
@@ -39,6 +40,8 @@ class SessionChecks:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._why = ""
+        self.authenticates = runner.has("message_authenticate")
+        """Somebody looks at who sent a message."""
         self.ends = False
         """A plugin wants the session to end, after the reply."""
         self.observed: list[Observed] = []
@@ -60,12 +63,19 @@ class SessionChecks:
     def data(self, peer: Peer, envelope: Envelope) -> Verdict | None:
         return self._decide("smtp_data", peer=peer, envelope=envelope)
 
-    def message(self, peer: Peer, envelope: Envelope, content: Content) -> Verdict | None:
-        return self._decide("message_check", peer=peer, envelope=envelope, content=content)
+    def authenticated(self, peer: Peer, envelope: Envelope, content: Content) -> AuthResults:
+        """All plugins' results, in the order of their calls. Raises PluginError when the operator wants none without."""
+        found = self._runner.gather("message_authenticate", peer=peer, envelope=envelope, content=content)
+        return tuple(result for _, results in found for result in results)
 
-    def rewritten(self, peer: Peer, envelope: Envelope, content: Content) -> Content:
+    def message(self, peer: Peer, envelope: Envelope, content: Content, results: AuthResults = ()) -> Verdict | None:
+        return self._decide("message_check", peer=peer, envelope=envelope, content=content, results=results)
+
+    def rewritten(self, peer: Peer, envelope: Envelope, content: Content, results: AuthResults = ()) -> Content:
         """`content` itself when nobody changed it. Raises PluginError when the operator wants no message without it."""
-        changed: Content = self._runner.transform("message_rewrite", peer=peer, envelope=envelope, content=content)
+        changed: Content = self._runner.transform(
+            "message_rewrite", peer=peer, envelope=envelope, content=content, results=results
+        )
         return changed
 
     def why(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import pluggy
 
 from mailserv.mail.address import Address
+from mailserv.mail.auth_result import AuthResult
 from mailserv.mail.message import BytesContent
 from mailserv.mail.notice import NoticeWords
 from mailserv.mail.reply import Reply
@@ -100,6 +101,25 @@ def is_content(answer: object) -> bool:
         return False
     without = answer.data.replace(b"\r\n", b"")
     return b"\r" not in without and b"\n" not in without
+
+
+_KEYWORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")  # RFC 5321 §4.1.2: Ldh-str
+_PROPERTY = re.compile(r"[A-Za-z0-9-]{1,50}\.[A-Za-z0-9_-]{1,50}")  # RFC 8601 §2.2: ptype "." property
+
+
+def is_auth_results(answer: object) -> bool:
+    """A list or tuple of results whose words can stand in the field."""
+    return isinstance(answer, list | tuple) and all(
+        isinstance(each, AuthResult) and _is_result(each) for each in answer
+    )
+
+
+def _is_result(each: AuthResult) -> bool:
+    texts = (each.method, each.result, each.reason, each.comment, *(text for pair in each.properties for text in pair))
+    if not all(isinstance(text, str) for text in texts):
+        return False
+    words = _KEYWORD.fullmatch(each.method) and _KEYWORD.fullmatch(each.result)
+    return bool(words) and all(_PROPERTY.fullmatch(name) for name, _ in each.properties)
 
 
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,70}")  # RFC 5322 §2.2

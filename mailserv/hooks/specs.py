@@ -20,6 +20,7 @@ from mailserv.hooks.kinds import (
     hook,
     is_address,
     is_addresses,
+    is_auth_results,
     is_bool,
     is_content,
     is_delay,
@@ -30,6 +31,7 @@ from mailserv.hooks.kinds import (
     is_tls_mode,
 )
 from mailserv.mail.address import Address
+from mailserv.mail.auth_result import AuthResult, AuthResults
 from mailserv.mail.delivery import Delivery, QueuedRow, Transport
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.extension import SMTPExtension
@@ -137,9 +139,20 @@ def smtp_data(peer: Peer, envelope: Envelope) -> Verdict | None:
     raise AssertionError("a specification is never called")
 
 
+@hook(Kind.GATHER, is_answer=is_auth_results, on_error="skip", budget=LONG_BUDGET)
+def message_authenticate(peer: Peer, envelope: Envelope, content: Content) -> Sequence[AuthResult] | None:
+    """Find out who sent a message: results for its one Authentication-Results field (RFC 8601), which the server writes
+    below its Received. Forged ones, which claim to be this server's, are gone before anybody sees the message.
+
+    Called: once per message, after its final dot, before `message_check`; whoever is asked after it gets all `results`.
+    Thread: the session's. Answer: None, or results. Raises: there is no result of this plugin.
+    """
+    raise AssertionError("a specification is never called")
+
+
 @hook(Kind.DECIDE)
-def message_check(peer: Peer, envelope: Envelope, content: Content) -> Verdict | None:
-    """The whole message is here; nothing is committed.
+def message_check(peer: Peer, envelope: Envelope, content: Content, results: AuthResults) -> Verdict | None:
+    """The whole message is here; nothing is committed. `results` are what `message_authenticate` found.
 
     Called: once per message, after its final dot. Thread: the session's. Answer: None or a Verdict (the reply to the
     dot). Raises: 451 for this message.
@@ -148,7 +161,7 @@ def message_check(peer: Peer, envelope: Envelope, content: Content) -> Verdict |
 
 
 @hook(Kind.TRANSFORM, is_answer=is_content, on_error="skip", budget=LONG_BUDGET, changes="content")
-def message_rewrite(peer: Peer, envelope: Envelope, content: Content) -> BytesContent | None:
+def message_rewrite(peer: Peer, envelope: Envelope, content: Content, results: AuthResults) -> BytesContent | None:
     """Change what is about to be accepted: header section, body, both.
 
     Called: once per message that passed `message_check`, not for BODY=BINARYMIME. Thread: the session's.
@@ -180,7 +193,7 @@ def delivery_rewrite(delivery: Delivery, content: Content) -> BytesContent | Non
 
 
 @hook(Kind.NOTIFY)
-def message_accepted(queue_id: str, peer: Peer, envelope: Envelope) -> None:
+def message_accepted(queue_id: str, peer: Peer, envelope: Envelope, results: AuthResults) -> None:
     """A message has been committed and its 250 is on its way.
 
     Called: once per accepted message, after the commit. Thread: the session's. Answer: ignored. Raises: logged.

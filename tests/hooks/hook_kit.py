@@ -14,6 +14,7 @@ from mailserv.clock import Clock
 from mailserv.hooks import specs
 from mailserv.hooks.runner import Runner
 from mailserv.mail.address import Address, parse_mailbox
+from mailserv.mail.auth_result import AuthResult, AuthResults
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.message import BytesContent, Content
@@ -42,6 +43,7 @@ VALUES: dict[Any, Any] = {
     Notice: Notice(
         NoticeKind.SUCCEEDED, "B", "mail.example.org", DELIVERY.reverse_path, DELIVERY, ((ROW, Delivered(OK)),), 1.0
     ),
+    AuthResults: (AuthResult("iprev", "pass", (("policy.iprev", "192.0.2.1"),)),),
     NoticeWords: NoticeWords("subject", "text\n"),
     bytes: b"octets",
     str: "word",

@@ -15,6 +15,7 @@ from mailserv.testing.server import MailServer, mail_server
 HEAD = """
 from mailserv import hookimpl
 from mailserv.mail.address import Address, parse_mailbox
+from mailserv.mail.auth_result import AuthResult
 from mailserv.mail.message import BytesContent
 from mailserv.mail.notice import NoticeWords
 from mailserv.mail.reply import Reply
