@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,17 @@ from typing import Any
 
 from mailserv import hookimpl
 from mailserv.cli.plugin_found import MARK, OURS
+from mailserv.config import read_section
 from mailserv.hooks.host import GROUP
 from mailserv.hooks.specs import KINDS, Kind
+from mailserv.logging import get_logger
+from mailserv.mail.delivery import Attempt, Delivery, Transport
 from mailserv.mail.extension import LookUp, Parameter, SMTPExtension, StartQueue, Verb
+from mailserv.mail.outcome import Delivered
+from mailserv.mail.plugin import Services
+from mailserv.mail.reply import OK
+from mailserv.mail.sasl import SaslMechanism
+from mailserv.testing.clock import FakeClock
 
 SHIPPED = sorted(entry.name for entry in entry_points(group=GROUP) if entry.dist and entry.dist.name == OURS)
 ONCE = ("startup", "shutdown")  # called once in a server's life: no breaker can open
@@ -37,7 +46,8 @@ def hooks_of(name: str, *kinds: Kind) -> list[str]:
 def settings_of(name: str, folder: Path) -> dict[str, Any]:
     """What a plugin can't be made without, and what lets the client of a test pass. A plugin that needs more is added here."""
     everybody = ["127.0.0.0/8"]
-    (folder / "passwd").touch()
+    if name == "passwdfile":
+        (folder / "passwd").touch()
     needed: dict[str, dict[str, Any]] = {
         "audit": {"path": str(folder / "audit.log")},
         "etrn": {"clients": [{"networks": everybody, "domains": ["example.org"]}]},
@@ -83,21 +93,34 @@ class Switch:
         return call
 
 
+def registered(name: str, hook: str) -> list[Any]:
+    """What the plugin brings by this hook; none when it has not got it."""
+    plugin = plugin_class(name)
+    if not hasattr(getattr(plugin, hook, None), MARK):
+        return []
+    services = Services(name, "mail.example.org", FakeClock().now, get_logger("test"))
+    struct = getattr(plugin, "Settings", None)
+    section = settings_of(name, Path(tempfile.gettempdir()))
+    made = plugin(read_section(struct, section, name) if struct else None, services)
+    return list(getattr(made, hook)())
+
+
 def faulty(name: str, switch: Switch) -> type:
     """The shipped plugin as the server would take it, under the same name, with the same hooks: each has its switch."""
     plugin = plugin_class(name)
     methods: dict[str, Any] = {hook: switch.at(hook, getattr(plugin, hook)) for hook in hooks_of(name)}
-    if hasattr(plugin, "register_smtp_extensions"):
-        methods["register_smtp_extensions"] = _extensions(plugin, switch)
+    for hook, under in DOORS.items():
+        if hasattr(plugin, hook):
+            methods[hook] = _register(getattr(plugin, hook), under, switch)
     return type("Plugin", (plugin,), {"__module__": plugin.__module__, **methods})
 
 
-def _extensions(plugin: Any, switch: Switch) -> Callable[[Any], Iterable[SMTPExtension]]:
+def _register(own: Callable[[Any], Iterable[Any]], under: Callable[[Any, Switch], Any], switch: Switch) -> Any:
     @hookimpl
-    def register_smtp_extensions(self: Any) -> Iterable[SMTPExtension]:
-        return [switched(each, switch) for each in plugin.register_smtp_extensions(self)]
+    def register(self: Any) -> Iterable[Any]:
+        return [under(each, switch) for each in own(self)]
 
-    return register_smtp_extensions
+    return register
 
 
 def switched(extension: SMTPExtension, switch: Switch) -> SMTPExtension:
@@ -126,3 +149,39 @@ def _verb(verb: Verb, switch: Switch) -> Verb:
 
 def _parameter(command: str, parameter: Parameter, switch: Switch) -> Parameter:
     return replace(parameter, check=switch.at(f"{command} {'/'.join(parameter.claims)}", parameter.check))
+
+
+def switched_mechanism(mechanism: SaslMechanism, switch: Switch) -> SaslMechanism:
+    return replace(mechanism, begin=switch.at(f"AUTH {mechanism.name}", mechanism.begin))
+
+
+def switched_transport(named: tuple[str, Transport], switch: Switch) -> tuple[str, Transport]:
+    """The name is the plugin's; a stand-in delivers, for there is nobody behind a test's maildir, list or host."""
+    name, _ = named
+    return name, StandIn(name, switch)
+
+
+class StandIn:
+    """Everything is delivered at once, unless "transport NAME" fails: then what the fault gives is iterated over."""
+
+    def __init__(self, name: str, switch: Switch) -> None:
+        self._deliver = switch.at(f"transport {name}", lambda: None)
+
+    def deliver(self, deliveries: Iterable[Delivery]) -> Iterator[Attempt]:
+        fault = self._deliver()
+        if fault is not None:
+            yield from fault(deliveries)
+            return
+        for delivery in deliveries:
+            yield Attempt(delivery, (Delivered(OK),) * len(delivery.rows))
+
+    def close(self) -> None:
+        pass
+
+
+DOORS: dict[str, Callable[[Any, Switch], Any]] = {
+    "register_smtp_extensions": switched,
+    "register_sasl_mechanisms": switched_mechanism,
+    "register_transports": switched_transport,
+}
+"""What a plugin registers, and how a switch gets at it."""
