@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import tempfile
 import threading
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from mailserv.cli import conformance_doors
 from mailserv.cli.failing import failing_answers
+from mailserv.cli.finding import Finding, raised
 from mailserv.cli.plugin_found import load_alone
 from mailserv.cli.plugin_samples import ORDINARY, STRANGE, Sample
 from mailserv.clock import SystemClock
@@ -32,24 +32,17 @@ WRONG: tuple[Any, ...] = ([[]], {"": [{}]}, 3.25, "\0", True, -1)  # no setting 
 THREADS_END = 2.0  # seconds that a plugin's own threads have after the end
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One rule. `detail` says what was seen, in one line."""
-
-    rule: str
-    is_kept: bool
-    detail: str
-
-
 def check(name: str, settings: Settings) -> list[Finding]:
     """Every rule. Raises ConfigError when the plugin cannot be loaded. Waits for hooks for as long as their budget."""
     before = set(threading.enumerate())
     with _rooms() as rooms:
         findings = [_loads(name, settings, rooms)]
         plugins = load_alone(name, settings, rooms=rooms)
-        hooks = [each for each in plugins.runner.implementations if KINDS[each.hook] is not Kind.COLLECT]
+        everything = plugins.runner.implementations
+        hooks = [each for each in everything if KINDS[each.hook] is not Kind.COLLECT]
         plugins.runner.notify("startup")
         findings += [_types(name, settings), *_samples(hooks), _at_once(hooks), _inline(hooks), *_failing(hooks)]
+        findings += conformance_doors.check(everything)
         plugins.runner.notify("shutdown")
         plugins.runner.close()
         findings.append(_reload(name, settings, rooms))
@@ -125,15 +118,10 @@ def _problem(hook: Implementation, sample: Sample) -> str:
         return f"{hook.hook} took longer than its budget of {hook.budget:g} s"
     answer, error, *_ = answers[0]
     if error is not None:
-        return f"{hook.hook} raised {type(error).__name__}: {error}{_where(error)}"
+        return f"{hook.hook} {raised(error)}"
     if answer is not None and not SPECS[hook.hook].is_answer(answer):
         return f"{hook.hook} answered with a {type(answer).__name__}"
     return ""
-
-
-def _where(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
 
 
 def _at_once(hooks: Sequence[Implementation]) -> Finding:

@@ -22,8 +22,9 @@ def check(name: str, load_only: bool, as_json: bool, config: Path | None) -> Non
     """Check that the plugin NAME keeps the rules, without a server.
 
     It is loaded with its settings from the file, or with none. Its hooks are called as an ordinary session calls them
-    and with what strangers send, from 50 threads at once, and are made to fail; its settings are given wrong types; it
-    is loaded again; no thread may be left. The exit code is 1 when a rule is broken.
+    and with what strangers send, from 50 threads at once, and are made to fail; its verbs, parameters and mechanisms
+    are given what strangers write; its transports are asked with nothing to deliver; its settings are given wrong
+    types; it is loaded again; no thread may be left. The exit code is 1 when a rule is broken.
 
     \b
     Example:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+from mailserv.hooks.kinds import is_lines
 from mailserv.logging import get_logger
 from mailserv.mail.extension import (
     Become,
@@ -22,7 +23,7 @@ from mailserv.mail.reply import LOCAL_ERROR, Reply
 
 _log = get_logger("hooks")
 _HOOK = "register_smtp_extensions"
-_ANSWERS = (Reply, StartTLS, StartAuth, LookUp, StartQueue, Become)
+ANSWERS = (Reply, StartTLS, StartAuth, LookUp, StartQueue, Become)
 
 
 def guarded(plugin: str, extension: SMTPExtension) -> SMTPExtension:
@@ -42,7 +43,7 @@ def guarded(plugin: str, extension: SMTPExtension) -> SMTPExtension:
 
 def _verb(plugin: str, verb: Verb) -> Verb:
     stage = f"verb {verb.name}"
-    handle = _guard(plugin, stage, verb.handle, _ANSWERS, LOCAL_ERROR)
+    handle = _guard(plugin, stage, verb.handle, ANSWERS, LOCAL_ERROR)
 
     def handle_and_tell(view: Any, argument: str) -> Any:
         answer = handle(view, argument)
@@ -69,7 +70,7 @@ def _guard(
         except Exception:  # noqa: BLE001 - one of the three places: a plugin may raise anything
             _log.exception("plugin_failed", plugin=plugin, hook=_HOOK, stage=stage)
             return instead
-        if isinstance(answer, kinds):
+        if isinstance(answer, kinds) and not (isinstance(answer, Reply) and not is_lines(answer.text)):
             return answer
         _log.error("plugin_lied", plugin=plugin, hook=_HOOK, answer=type(answer).__name__)
         return instead

@@ -66,7 +66,12 @@ def is_reply(answer: object) -> bool:
     """A refusal's reply."""
     if not isinstance(answer, Reply) or not 400 <= answer.code <= 599:
         return False
-    return all(map(str.isprintable, answer.text.split("\n")))
+    return is_lines(answer.text)
+
+
+def is_lines(text: str) -> bool:
+    """Lines of a reply: nothing in them that ends one on the wire, or would act on a terminal (invariant 10)."""
+    return all(map(str.isprintable, text.split("\n")))
 
 
 def is_resolution(answer: object) -> bool:

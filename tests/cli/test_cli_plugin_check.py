@@ -18,7 +18,11 @@ from typing import Any
 import msgspec
 
 from mailserv import hookimpl
+from mailserv.mail.address import Address
+from mailserv.mail.extension import LookUp, Parameter, Payload, SMTPExtension, Verb
 from mailserv.mail.message import header_section
+from mailserv.mail.reply import Reply
+from mailserv.mail.sasl import Proof, SaslMechanism
 from mailserv.mail.verdict import reject
 
 never = threading.Event()
@@ -75,6 +79,65 @@ BROKEN = {
     def __init__(self, settings, services):
         assert os.environ["PROBE"] == "new"
 """,
+    "keyword XBAD": """
+    @hookimpl
+    def register_smtp_extensions(self):
+        yield SMTPExtension("XBAD", lambda view: "two\\r\\nlines")
+""",
+    "verb XBAD": """
+    @hookimpl
+    def register_smtp_extensions(self):
+        yield SMTPExtension("", "", verbs=(Verb("XBAD", lambda view, argument: Reply(250, "", argument.split()[0])),))
+""",
+    "verb XLOOK": """
+    @hookimpl
+    def register_smtp_extensions(self):
+        look = LookUp(Address("a", ""), lambda address, found: Reply(250, "", found.mailboxes[0][0]))
+        yield SMTPExtension("", "", verbs=(Verb("XLOOK", lambda view, argument: look),))
+""",
+    "verb XBRING": """
+    @hookimpl
+    def register_smtp_extensions(self):
+        yield SMTPExtension("", "", verbs=(Verb("XBRING", None, payload=lambda argument: Payload(int(argument), True)),))
+""",
+    "MAIL parameter XBAD": """
+    @hookimpl
+    def register_smtp_extensions(self):
+        yield SMTPExtension("XBAD", "", mail_params=(Parameter("XBAD", lambda view, value: value.upper() and None),))
+""",
+    "RCPT parameter XBAD=A": """
+    @hookimpl
+    def register_smtp_extensions(self):
+        good = Reply(250, "", "fine")
+        yield SMTPExtension("XBAD", "", rcpt_params=(Parameter("XBAD", lambda *_: good, values=frozenset({"A"})),))
+""",
+    "mechanism XBAD": """
+    @hookimpl
+    def register_sasl_mechanisms(self):
+        def begin(view):
+            name = yield b""
+            return Proof(name.decode("latin-1"), is_good=True)
+        yield SaslMechanism("XBAD", begin)
+""",
+    "transport xbad": """
+    @hookimpl
+    def register_transports(self):
+        return [("xbad", self)]
+
+    def deliver(self, deliveries):
+        yield next(deliveries)
+""",
+    "transport smtp": """
+    @hookimpl
+    def register_transports(self):
+        return [("smtp", self)]
+
+    def deliver(self, deliveries):
+        return iter(())
+
+    def close(self):
+        pass
+""",
     "inline": """
     inline = True
 
@@ -109,7 +172,7 @@ def test_a_broken_rule_is_named_and_no_other(mailserv: Command, rule: str) -> No
 
 def test_a_raise_is_told_with_its_place(mailserv: Command) -> None:
     _, broken = check(mailserv, HEAD + BROKEN["header of 2 MB"])
-    assert broken == {"it answers to header of 2 MB": "message_check raised AssertionError:  (probe.py:32)"}
+    assert broken == {"it answers to header of 2 MB": "message_check raised AssertionError:  (probe.py:36)"}
 
 
 def test_a_hang_ends_with_its_budget(mailserv: Command) -> None:
