@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from mailserv.cli.finding import Finding, raised
@@ -67,9 +68,9 @@ def check(hooks: Sequence[Implementation]) -> Iterator[Finding]:
     for extension in _registered(hooks, "register_smtp_extensions"):
         yield from _extension(extension)
     for mechanism in _registered(hooks, "register_sasl_mechanisms"):
-        yield _finding(f"the mechanism {mechanism.name} answers to anything", lambda m=mechanism: _exchanges(m))
+        yield _finding(f"the mechanism {mechanism.name} answers to anything", partial(_exchanges, mechanism))
     for name, transport in _registered(hooks, "register_transports"):
-        yield _finding(f"the transport {name} can be asked", lambda n=name, t=transport: _transport(n, t))
+        yield _finding(f"the transport {name} can be asked", partial(_transport, name, transport))
 
 
 def _registered(hooks: Sequence[Implementation], hook: str) -> Iterator[Any]:
@@ -82,13 +83,13 @@ def _registered(hooks: Sequence[Implementation], hook: str) -> Iterator[Any]:
 
 def _extension(extension: SMTPExtension) -> Iterator[Finding]:
     if extension.keyword:
-        yield _finding(f"the keyword {extension.keyword} can always be told", lambda: _keyword(extension))
+        yield _finding(f"the keyword {extension.keyword} can always be told", partial(_keyword, extension))
     for verb in extension.verbs:
-        yield _finding(f"the verb {verb.name} answers to anything", lambda verb=verb: _verb(verb))
+        yield _finding(f"the verb {verb.name} answers to anything", partial(_verb, verb))
     for command, parameters in (("MAIL", extension.mail_params), ("RCPT", extension.rcpt_params)):
         for parameter in parameters:
             rule = f"the {command} parameter {'/'.join(parameter.claims)} answers to anything"
-            yield _finding(rule, lambda parameter=parameter: _parameter(parameter))
+            yield _finding(rule, partial(_parameter, parameter))
 
 
 def _finding(rule: str, problems: Callable[[], Iterator[str]]) -> Finding:
