@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import random
-import resource
+import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -20,9 +20,17 @@ from mailserv.clock import Clock, SystemClock
 from mailserv.config import diff, parse_listen_address
 from mailserv.deliver.asking import DeliverHooks
 from mailserv.deliver.mx import SMTP_PORT
-from mailserv.deliver.tls_policy import HopPolicy, hop_policies
 from mailserv.deliver.transports import SmtpTransport, Transports
-from mailserv.errors import ConfigError, PluginError
+from mailserv.derived import (
+    as_reloaded,
+    certificates,
+    chance,
+    own_ips,
+    plaintext_rule,
+    policies_of_hops,
+    raise_file_limit,
+)
+from mailserv.errors import PluginError
 from mailserv.filter.checks import Checks
 from mailserv.filter.limits import ConnectionRate, LoginThrottle
 from mailserv.filter.logins import Logins
@@ -31,18 +39,16 @@ from mailserv.hooks.rooms import Rooms
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.address import Address
-from mailserv.mail.ip import is_loopback
 from mailserv.mail.peer import Peer
 from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
-from mailserv.mail.route import parse_route
 from mailserv.mailboxes.keeper import Keeper
 from mailserv.mailboxes.quotas import Quotas
 from mailserv.mailboxes.rules import Rules
 from mailserv.net.connection import Connection
 from mailserv.net.gate import Gate, GateLimits, Place
-from mailserv.net.listener import Listener, Serve
+from mailserv.net.listener import Listener, Serve, listening_socket
 from mailserv.net.threads import SessionThreads
 from mailserv.net.tls import Certificates
 from mailserv.pop3.context import OpenMaildrops, Pop3Context
@@ -53,16 +59,31 @@ from mailserv.queue.dispatcher import Dispatcher
 from mailserv.resolver import Resolver
 from mailserv.route.asking import RouteHooks
 from mailserv.route.router import Router
-from mailserv.settings import Listen, Settings
+from mailserv.settings import Settings
 from mailserv.store.disk import DISK, Disk
 from mailserv.store.interface import Store
+from mailserv.store.part import ALONE, Part
 from mailserv.store.sqlite import open_store
 
 _log = get_logger("server")
 POP3_SERVICES = frozenset({"pop3", "pop3s"})
 THREAD_STACK = 1024 * 1024  # octets of address space for each thread: thousands of sessions must fit
-SPARE_FILES = 128  # file descriptors besides one for each session: database, spool, deliveries
 STOP_WORKERS = 5.0  # seconds that deliveries have at least, however long the sessions took to drain
+
+
+def bind(settings: Settings) -> list[socket.socket | None]:
+    """A listening socket for each `[[listen]]`, None for metrics: each process has its own. Raises ConfigError."""
+    with ExitStack() as undo:
+        sockets: list[socket.socket | None] = []
+        for listen in settings.listen:
+            if listen.service == "metrics":
+                sockets.append(None)
+            else:
+                listening = listening_socket(listen.service, parse_listen_address(listen.address))
+                undo.callback(listening.close)
+                sockets.append(listening)
+        undo.pop_all()
+    return sockets
 
 
 class Server:
@@ -72,6 +93,7 @@ class Server:
     (invariant 9).
     `smtp_port`, where the MX hosts of other domains listen, is for tests too: in the world it is 25. So are
     `plugin_classes`: plugins that a test holds in its hands, under the names that `[plugins] enabled` has for them.
+    `part` and `sockets` (of `bind`): one of several processes that share a store and what it listens on; docs/decisions/0021.
     """
 
     def __init__(
@@ -84,12 +106,16 @@ class Server:
         disk: Disk = DISK,
         smtp_port: int = SMTP_PORT,
         plugin_classes: Mapping[str, type] | None = None,
+        part: Part = ALONE,
+        sockets: Sequence[socket.socket | None] | None = None,
     ) -> None:
         self.settings = settings
+        self._part = part
+        self._sockets = sockets
         self._disk = disk
         self._clock = clock or SystemClock()
         self._resolver = resolver or Resolver(settings.dns.nameservers, timeout=settings.dns.timeout)
-        self._rng = rng or _chance()
+        self._rng = rng or chance()
         self._smtp_port = smtp_port
         self._plugin_classes = plugin_classes
         self._started = ExitStack()
@@ -100,7 +126,7 @@ class Server:
     def start(self) -> None:
         """Open the store, bind every address, deliver what waits, accept. Raises ConfigError or StoreError with all undone."""
         threading.stack_size(THREAD_STACK)
-        _raise_file_limit(self.settings)
+        raise_file_limit(self.settings)
         with ExitStack() as undo:
             self._build(undo)
             for listener in self._listeners:
@@ -110,22 +136,23 @@ class Server:
     def reload(self, settings: Settings) -> list[str]:
         """Use new settings for new sessions; the names of those that wait for a restart. Raises ConfigError, old ones kept."""
         waiting = diff(self.settings, settings).restart
-        kept = {name: getattr(self.settings, name) for name in ("hostname", "data_dir", "listen", "plugins", "plugin")}
-        merged = _with(settings, kept)
-        policies = _hop_policies(merged)
-        contexts = self._contexts(merged, _certificates(merged))
+        merged = as_reloaded(self.settings, settings)
+        policies = policies_of_hops(merged)
+        contexts = self._contexts(merged, certificates(merged))
         self.settings = merged
         self._smtp, self._pop3 = contexts
         self._set_limits(merged)
-        self._transport.reload(policies)
-        self._dispatcher.reload(merged.queue)
-        self._keeper.reload(contexts[1].rules)
+        if self._part.is_first:
+            self._transport.reload(policies)
+            self._dispatcher.reload(merged.queue)
+            self._keeper.reload(contexts[1].rules)
         return list(waiting)
 
     def wake_queue(self) -> None:
         """Have the queue look at the clock and the store again: after a test's clock has moved. Any thread."""
-        self._dispatcher.wake()
-        self._keeper.wake()
+        self.store.order()
+        if self._part.is_first:
+            self._keeper.wake()
 
     def stop(self) -> None:
         """Accept no more; running transactions finish, idle sessions hear 421, deliveries end; close the store. Idempotent."""
@@ -135,7 +162,7 @@ class Server:
 
     def _build(self, undo: ExitStack) -> None:
         settings, clock = self.settings, self._clock
-        self.store: Store = open_store(settings.data_dir, clock, disk=self._disk)
+        self.store: Store = open_store(settings.data_dir, clock, disk=self._disk, part=self._part)
         undo.callback(self.store.close)
         plugins = self._load_plugins()
         self._plugins = plugins
@@ -153,20 +180,26 @@ class Server:
         self._smtp_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._smtp_rate.allows(ip))
         self._pop3_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._pop3_rate.allows(ip))
         self._set_limits(settings)
-        self._smtp, self._pop3 = self._contexts(settings, _certificates(settings))
+        self._smtp, self._pop3 = self._contexts(settings, certificates(settings))
         self._threads = SessionThreads("session")
         self._listen(undo)
-        self._make_queue(plugins)
-        self._keeper = Keeper(
-            self.store, clock, self._pop3.rules, settings.hostname, self._queue_ids, self._maildrops.is_open
-        )
         plugins.runner.notify("startup")
         undo.callback(plugins.runner.notify, "shutdown")
+        if self._part.is_first:
+            self._start_first(plugins, undo)
+        undo.callback(self._drain)
+
+    def _start_first(self, plugins: Plugins, undo: ExitStack) -> None:
+        """What one process has for all: the queue, and who looks after the mailboxes."""
+        self._make_queue(plugins)
+        is_open = self._maildrops.is_open
+        self._keeper = Keeper(
+            self.store, self._clock, self._pop3.rules, self.settings.hostname, self._queue_ids, is_open
+        )
         undo.callback(self._keeper.stop)
         self._keeper.start()
         undo.callback(self._stop_queue)
         self._dispatcher.start()
-        undo.callback(self._drain)
 
     def _load_plugins(self) -> Plugins:
         chosen = self.settings.plugins
@@ -185,14 +218,17 @@ class Server:
     def _contexts(self, settings: Settings, certificates: Certificates | None) -> tuple[Context, Pop3Context]:
         """What sessions work with; made anew by a reload."""
         limits = settings.limits
-        throttle = LoginThrottle(limits.failed_logins_per_minute, limits.failed_logins_per_day, self._clock)
+        share = self._part.share
+        throttle = LoginThrottle(
+            share(limits.failed_logins_per_minute), share(limits.failed_logins_per_day), self._clock
+        )
         logins = Logins(self.store, throttle, self._plugins.runner, self._plugins.mechanisms)
         rules = Rules.from_settings(settings.mailboxes)
         router = Router.from_settings(
             settings,
             self.store.has_account,
             first_account=self._first_account,
-            local_ips=_own_ips(settings),
+            local_ips=own_ips(settings),
             hooks=RouteHooks(self._plugins.runner),
         )
         smtp = Context(
@@ -209,7 +245,7 @@ class Server:
             certificates=certificates,
             start_queue=self._start_queue,
             is_stressed=lambda: self._smtp_gate.is_stressed,
-            allows_plaintext=_plaintext_rule(settings),
+            allows_plaintext=plaintext_rule(settings),
         )
         pop3 = Pop3Context(
             settings,
@@ -234,10 +270,10 @@ class Server:
         return len(waiting)
 
     def _set_limits(self, settings: Settings) -> None:
-        limits = settings.limits
-        self._smtp_gate.limits = GateLimits(limits.sessions, limits.sessions_per_ip)
+        limits, share = settings.limits, self._part.share
+        self._smtp_gate.limits = GateLimits(share(limits.sessions), share(limits.sessions_per_ip))
         self._pop3_gate.limits = GateLimits(limits.pop3_sessions, limits.sessions_per_ip)
-        self._smtp_rate = ConnectionRate(limits.connections_per_minute, self._clock)
+        self._smtp_rate = ConnectionRate(share(limits.connections_per_minute), self._clock)
         self._pop3_rate = ConnectionRate(limits.connections_per_minute, self._clock)
 
     def _make_queue(self, plugins: Plugins) -> None:
@@ -247,7 +283,7 @@ class Server:
             self._resolver,
             self._clock,
             self._rng,
-            policies=_hop_policies(settings),
+            policies=policies_of_hops(settings),
             listening=[(host, port) for service, host, port in self.listening if service == "smtp"],
             port=self._smtp_port,
             hooks=DeliverHooks(plugins.runner),
@@ -267,24 +303,28 @@ class Server:
 
     def _listen(self, undo: ExitStack) -> None:
         """Bind everything before anything is accepted, so that a port in use stops the start."""
-        for listen in self.settings.listen:
-            host, port = parse_listen_address(listen.address)
-            if listen.service == "metrics":
-                handle = metrics.serve_metrics(host, port)
+        sockets = self._sockets if self._sockets is not None else bind(self.settings)
+        for listen, listening in zip(self.settings.listen, sockets, strict=True):
+            if listening is None:
+                host, port = parse_listen_address(listen.address)
+                handle = metrics.serve_metrics(host, port + self._part.index if port else 0)
                 undo.callback(handle.close)
                 self.listening.append((listen.service, host, handle.port))
                 continue
-            listener = self._listener(listen, host, port)
+            if not self._part.is_first and listen.service in POP3_SERVICES:
+                listening.close()
+                continue
+            listener = self._listener(listen.service, listening)
             undo.callback(listener.server_close)
             self._listeners.append(listener)
             self.listening.append((listen.service, *listener.bound))
 
-    def _listener(self, listen: Listen, host: str, port: int) -> Listener:
-        is_pop3 = listen.service in POP3_SERVICES
+    def _listener(self, service: str, listening: socket.socket) -> Listener:
+        is_pop3 = service in POP3_SERVICES
         return Listener(
-            listen.service,
-            (host, port),
-            serve=self._serve_pop3(listen.service) if is_pop3 else self._serve_smtp(listen.service),
+            service,
+            listening,
+            serve=self._serve_pop3(service) if is_pop3 else self._serve_smtp(service),
             refuse=refusal if is_pop3 else Reply.encode,
             gate=self._pop3_gate if is_pop3 else self._smtp_gate,
             threads=self._threads,
@@ -338,55 +378,3 @@ class Server:
     def _first_account(self, domain: str) -> str | None:
         addresses = sorted(account.address for account in self.store.accounts())
         return next((address for address in addresses if not domain or address.endswith(f"@{domain}")), None)
-
-
-def _chance() -> random.Random:
-    """Seeded by the system once. SystemRandom would make a system call, and give up the interpreter lock, for each id."""
-    return random.Random(random.SystemRandom().getrandbits(128))
-
-
-def _certificates(settings: Settings) -> Certificates | None:
-    if settings.tls.certificate is None or settings.tls.key is None:
-        return None
-    try:
-        return Certificates(settings.tls.certificate, settings.tls.key)
-    except OSError as error:
-        raise ConfigError([f"tls.certificate: {settings.tls.certificate}: cannot be used: {error}"]) from error
-
-
-def _hop_policies(settings: Settings) -> dict[str, HopPolicy]:
-    return hop_policies(
-        (parse_route(entry.to), entry) for entry in settings.routes.values() if not isinstance(entry, str)
-    )
-
-
-def _plaintext_rule(settings: Settings) -> Callable[[str], bool]:
-    """`[tls] plaintext_auth`: may a login come from this address without TLS?"""
-    match settings.tls.plaintext_auth:
-        case "always":
-            return lambda _: True
-        case "never":
-            return lambda _: False
-        case "loopback":
-            return is_loopback
-
-
-def _own_ips(settings: Settings) -> list[str]:
-    hosts = [parse_listen_address(listen.address)[0] for listen in settings.listen if listen.service == "smtp"]
-    return [host for host in hosts if host not in {"0.0.0.0", "::", "localhost"}]
-
-
-def _with(settings: Settings, kept: dict[str, object]) -> Settings:
-    fields = {name: getattr(settings, name) for name in settings.__struct_fields__}
-    return Settings(**{**fields, **kept})
-
-
-def _raise_file_limit(settings: Settings) -> None:
-    """As many file descriptors as the sessions may need, or a warning that says what to change (docs/lessons.md 7)."""
-    wanted = settings.limits.sessions + settings.limits.pop3_sessions + settings.queue.workers * 2 + SPARE_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        if most < wanted:
-            _log.warning("few_file_descriptors", limit=most, wanted=wanted, hint="raise LimitNOFILE of the service")

@@ -48,6 +48,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     one_core: Annotated[
         bool, Meta(description="all threads on one core, where they do not fight over Python's lock")
     ] = True
+    processes: Annotated[
+        int, Meta(ge=1, le=64, description="that take mail, on one store; the first runs queue and POP3, too")
+    ] = 1
     pop3_sessions: Annotated[int, Meta(ge=1, description="POP3 sessions at once")] = 200
     errors: Annotated[int, Meta(ge=1, description="protocol errors that close a session")] = 10
     unknown_recipients: Annotated[int, Meta(ge=1, description="unknown recipients that close a session")] = 10

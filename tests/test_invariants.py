@@ -24,7 +24,7 @@ PACKAGE = ROOT / "mailserv"
 RESPONSIBLE = {
     "time": {"clock.py", "logging/__init__.py", "logging/writer.py", "cli/serve.py", "testing/server.py"},
     "datetime.now": {"config/certificates.py", "cli/try_it.py"},  # when a certificate ends, and one that is made
-    "random": {"server.py", "cli/queue.py"},  # the server's own source of chance; a simulation's, always the same
+    "random": {"derived.py", "cli/queue.py"},  # the server's own source of chance; a simulation's, always the same
     "names": {"resolver.py"},
 }
 LARGE = 3 * 1024 * 1024  # octets: many reads, and a file

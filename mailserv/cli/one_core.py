@@ -7,16 +7,19 @@ import sys
 from pathlib import Path
 
 
-def stay_on_one_core() -> None:
-    """Every thread there is, and so each that they start. Nothing happens on a Python without the lock, on one core, or
-    where the system has no such call or refuses it. Main thread, early."""
+def stay_on_one_core(index: int = 0) -> None:
+    """Process `index` of a server: every thread there is, and so each that they start. Main thread, early.
+
+    Nothing happens on a Python without the lock, on one core, or where the system has no such call or refuses it.
+    """
     has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
     if not has_lock or not hasattr(os, "sched_setaffinity"):
         return
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
         return
-    core = allowed[os.getpid() % len(allowed)]  # two servers on one machine: most likely on two cores
+    server = os.getppid() if index else os.getpid()
+    core = allowed[(server + index) % len(allowed)]  # two servers on one machine: most likely on two cores
     try:
         for thread in Path("/proc/self/task").iterdir():
             os.sched_setaffinity(int(thread.name), {core})

@@ -72,9 +72,7 @@ def signals() -> Iterator[Signals]:
 def run(server: Server, taken: Signals, reload: Callable[[], None]) -> None:
     """Start the server, say `ready`, and steer it until it is told to end; then drain. Raises what `start` raises."""
     server.start()
-    gc.collect()
-    gc.freeze()  # what is there by now stays to the end: no collection need look at it again
-    gc.set_threshold(GC_OBJECTS)
+    settle_down()
     try:
         logging.flush()
         print(f"ready {bound(server)}", file=sys.stderr, flush=True)
@@ -86,6 +84,13 @@ def run(server: Server, taken: Signals, reload: Callable[[], None]) -> None:
     finally:
         server.stop()
     log.info("stopped")
+
+
+def settle_down() -> None:
+    """After the start: what is there by now stays to the end, and no collection need look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_OBJECTS)
 
 
 def bound(server: Server) -> str:

@@ -10,7 +10,16 @@ import msgspec
 from mailserv.config.problems import dotted
 from mailserv.settings import Settings
 
-RESTART = ("hostname", "data_dir", "listen", "plugins", "plugin", "queue.workers", "limits.one_core")
+RESTART = (
+    "hostname",
+    "data_dir",
+    "listen",
+    "plugins",
+    "plugin",
+    "queue.workers",
+    "limits.one_core",
+    "limits.processes",
+)
 """Sockets, the database, imported code and the pool of threads are made once."""
 
 

@@ -54,13 +54,18 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return logger
 
 
-def configure(format: str = "logfmt", level: str = "info", stream: TextIO | None = None) -> None:
+def configure(
+    format: str = "logfmt", level: str = "info", stream: TextIO | None = None, *, is_shared: bool = False
+) -> None:
     """Write lines of at least `level` to `stream` (default: standard error) as "logfmt", "json" or "short".
+
+    `is_shared`: other processes write there, too.
 
     Starts the writer thread, and takes over the standard library's logging and warnings. May be called again.
     """
     close()
-    _log.writer = LogWriter(stream if stream is not None else sys.stderr, RENDERERS[format])
+    stream = stream if stream is not None else sys.stderr
+    _log.writer = LogWriter(stream, RENDERERS[format], is_shared=is_shared)
     set_level(level)
     root = logging.getLogger()
     root.addHandler(_handler)

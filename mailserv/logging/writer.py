@@ -13,6 +13,9 @@ from mailserv.logging.lines import Line, Renderer
 
 MAX_WAITING = 10_000  # lines, some megabytes: a burst fits; more are dropped and counted
 BATCH = 500  # lines in one write
+ATOMIC_BATCH = (
+    8  # the same where processes share a pipe, which keeps 4,096 octets together (pipe(7)); most lines have 300
+)
 _STUCK = 2.0  # seconds that flush and close wait for a reader that takes nothing
 
 Entry = Line | threading.Event | None
@@ -25,9 +28,13 @@ class LogWriter:
     dropped and counted, and the count is logged as `log_dropped` when lines flow again.
     """
 
-    def __init__(self, stream: TextIO, render: Renderer, *, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self, stream: TextIO, render: Renderer, *, max_waiting: int = MAX_WAITING, is_shared: bool = False
+    ) -> None:
+        """`is_shared`: other processes write to the same stream."""
         self.render = render
         self._output = _Output(stream)
+        self._batch = ATOMIC_BATCH if is_shared else BATCH
         self._queue: SimpleQueue[Entry] = SimpleQueue()
         self._max_waiting = max_waiting
         self._dropped = 0
@@ -68,10 +75,10 @@ class LogWriter:
                 return
 
     def _take(self) -> list[Entry]:
-        """Wait for an entry, then take all that are there, at most BATCH."""
+        """Wait for an entry, then take all that are there, at most so many."""
         batch = [self._queue.get()]
         try:
-            while len(batch) < BATCH and batch[-1] is not None:
+            while len(batch) < self._batch and batch[-1] is not None:
                 batch.append(self._queue.get_nowait())
         except Empty:
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import socketserver
 import threading
@@ -23,20 +24,35 @@ BACKLOG = 1024  # connections the kernel keeps for us; /proc/sys/net/core/somaxc
 OUT_OF_FILES_PAUSE = 0.2  # seconds to wait when accept() fails for want of file descriptors
 
 
+def listening_socket(service: str, address: tuple[str, int]) -> socket.socket:
+    """Bound, and listening. What it is set to, accepted sockets inherit: small replies leave at once. Raises ConfigError."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ConfigError([f"cannot listen on {address[0]}:{address[1]} for {service}: {error.strerror}"]) from error
+    return sock
+
+
 class Listener(socketserver.ThreadingTCPServer):
-    """Accepts on one address. `serve(connection, address, place)` runs on a session thread and owns the connection.
+    """Accepts on one socket. `serve(connection, address, place)` runs on a session thread and owns the connection.
 
     `refuse(reply)` gives the bytes for a client that gets no session (SMTP and POP3 say it differently); they are sent
     from the accepting thread without waiting, so that refusing costs no thread.
     """
 
-    allow_reuse_address = True
-    request_queue_size = BACKLOG
-
     def __init__(
         self,
         service: str,
-        address: tuple[str, int],
+        listening: socket.socket,
         *,
         serve: Serve,
         refuse: Callable[[Reply], bytes],
@@ -45,7 +61,6 @@ class Listener(socketserver.ThreadingTCPServer):
         clock: Clock,
     ) -> None:
         self.service = service
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._serve = serve
         self._refuse = refuse
         self._gate = gate
@@ -53,20 +68,10 @@ class Listener(socketserver.ThreadingTCPServer):
         self._clock = clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, name=service, daemon=True)
-        try:
-            super().__init__(address, socketserver.BaseRequestHandler)
-        except OSError as error:
-            raise ConfigError(
-                [f"cannot listen on {address[0]}:{address[1]} for {service}: {error.strerror}"]
-            ) from error
-
-    def server_bind(self) -> None:
-        """Options that accepted sockets inherit: small replies leave at once."""
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        super().server_bind()
+        # Not TCPServer's own: it would make another socket.
+        socketserver.BaseServer.__init__(self, listening.getsockname(), socketserver.BaseRequestHandler)
+        self.socket = listening
+        self.address_family = listening.family
 
     @property
     def bound(self) -> tuple[str, int]:
@@ -96,7 +101,7 @@ class Listener(socketserver.ThreadingTCPServer):
             try:
                 request, address = self.get_request()
             except OSError as error:
-                if self._stopping.is_set():
+                if self._stopping.is_set() or error.errno == errno.EINVAL:  # another process has shut it for us all
                     return
                 _log.warning("accept_failed", service=self.service, error=str(error))
                 self._stopping.wait(OUT_OF_FILES_PAUSE)

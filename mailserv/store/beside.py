@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mailserv.clock import Clock
-from mailserv.store.nudge import nudge
+from mailserv.store.part import nudge_all
 
 _LONGEST = 0.1  # seconds
 
@@ -27,16 +27,16 @@ class Beside:
     wait was 75 ms instead of 630.)
     """
 
-    def __init__(self, path: Path, clock: Clock, never: Waitable | None = None) -> None:
-        self._path = path
+    def __init__(self, data_dir: Path, clock: Clock, never: Waitable | None = None) -> None:
+        self._data_dir = data_dir
         self._clock = clock
         self._rested_at = clock.monotonic()
         self._is_heard = False
         self._never = never or threading.Event()
 
-    def tell(self) -> None:
+    def tell(self, _: object = None) -> None:
         """Tell the server that something changed, if one runs."""
-        self._is_heard = nudge(self._path)
+        self._is_heard = nudge_all(self._data_dir)
 
     def rest(self) -> None:
         """Leave the database alone for a while, if a server runs."""

@@ -228,6 +228,10 @@ class Store(Protocol):
         store's own: only signal."""
         ...
 
+    def order(self) -> None:
+        """Call back whoever waits for `on_order`, in the process that runs the queue. Any thread."""
+        ...
+
     # queue, for operators (`queue_ids` empty: all). Each returns how many rows changed, works in small transactions,
     # and leaves claimed rows alone: they are being delivered.
     def queue_list(self, queue_ids: Sequence[str] = ()) -> list[QueueEntry]: ...

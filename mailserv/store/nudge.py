@@ -1,8 +1,9 @@
-"""How a running server learns that another process changed its database: a byte through a FIFO in the data directory.
+"""How a running server learns that another process changed its database: a line through a FIFO in the data directory.
 
 The server's thread is blocked in a read, so nothing polls. A FIFO, not a socket: its path may be longer than the 108
-characters of a socket's, and without a reader a writer is told so at once. A byte only says "look": which one it is, or
-how many came, does not matter, so a full or a lost one does no harm while another is waiting.
+characters of a socket's, and without a reader a writer is told so at once. "!" says "look", from a command: how many come
+does not matter, so a lost one does no harm while another is waiting. A JSON array of two is a destination that got work,
+from another process of the same server: none of those may be lost, so who finds the FIFO full waits.
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import msgspec
 
 from mailserv.errors import StoreError
 from mailserv.logging import get_logger
+from mailserv.mail.route import Route
 from mailserv.store.disk import give_to_owner_of_parent
+
+LOOK = b"!\n"
+_route = msgspec.json.Decoder(tuple[str, str])
 
 log = get_logger("store")
 
@@ -29,7 +36,7 @@ def nudge(path: Path) -> bool:
     try:
         if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             return False
-        os.write(descriptor, b"!")
+        os.write(descriptor, LOOK)
     except BlockingIOError:
         pass  # full: the server has a reason to look already
     except OSError:
@@ -39,12 +46,35 @@ def nudge(path: Path) -> bool:
     return True
 
 
-class Listener:
-    """Calls `look` on a thread of its own after each nudge. `look` may raise StoreError: it is logged."""
+def tell(path: Path, routes: Iterable[Route]) -> bool:
+    """Tell the server's first process of destinations that got work. False when it does not listen."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            return False
+        os.set_blocking(descriptor, True)
+        for route in routes:  # one write each: up to PIPE_BUF octets none is torn apart by another process's (pipe(7))
+            os.write(descriptor, msgspec.json.encode((route.transport, route.next_hop)) + b"\n")
+    except OSError:  # it ended meanwhile
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
-    def __init__(self, path: Path, look: Callable[[], None]) -> None:
+
+class Listener:
+    """Calls `look` on a thread of its own after each nudge, and `queued` with the destinations that others tell of.
+
+    Either may raise StoreError: it is logged.
+    """
+
+    def __init__(self, path: Path, look: Callable[[], None], queued: Callable[[frozenset[Route]], None]) -> None:
         """Raises OSError where the file system has no FIFOs."""
         self._look = look
+        self._queued = queued
         self._descriptor = _open(path)
         self._is_closed = False
         self._thread = threading.Thread(target=self._loop, name="store-nudge", daemon=True)
@@ -54,19 +84,27 @@ class Listener:
         """End the thread. Idempotent, from one thread."""
         if not self._is_closed:
             self._is_closed = True
-            os.write(self._descriptor, b".")
+            os.write(self._descriptor, b".\n")
             self._thread.join()
             os.close(self._descriptor)
 
     def _loop(self) -> None:
+        rest = b""
         while True:
-            os.read(self._descriptor, 4096)
+            *lines, rest = (rest + os.read(self._descriptor, 65536)).split(b"\n")
             if self._is_closed:
                 return
             try:
-                self._look()
+                routes = frozenset(Route(*_route.decode(line)) for line in lines if line.startswith(b"["))
+                if routes:
+                    self._queued(routes)
+                if any(not line.startswith(b"[") for line in lines):
+                    self._look()
             except StoreError as error:
                 log.warning("store_nudge_failed", error=str(error))
+            except msgspec.MsgspecError as error:  # somebody else wrote into our FIFO
+                log.warning("store_nudge_failed", error=str(error))
+                self._look()
 
 
 def _open(path: Path) -> int:

@@ -16,7 +16,7 @@ from mailserv.mail.delivery import Delivery
 from mailserv.mail.message import Acceptance, Content
 from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
-from mailserv.store import accounts, deliveries, lock, maildrop, plugin_tables, queue_admin, queue_rows
+from mailserv.store import accounts, deliveries, maildrop, plugin_tables, queue_admin, queue_rows
 from mailserv.store import trace as traces
 from mailserv.store.acceptance import insert, prepare
 from mailserv.store.ballast import Ballast
@@ -26,19 +26,19 @@ from mailserv.store.connection import (
     COMMAND_BUSY_TIMEOUT,
     Readers,
     as_store_error,
-    create_database,
     open_reader,
     open_writer,
 )
 from mailserv.store.content import Damaged
 from mailserv.store.deletions import Sweeper
-from mailserv.store.disk import DISK, Disk, make_private_directory, store_error
+from mailserv.store.directory import make, make_database, reserve
+from mailserv.store.disk import DISK, Disk, store_error
 from mailserv.store.interface import Account, MaildropMessage, QueueEntry, Settlement, Store
 from mailserv.store.mailboxes import SqliteMailboxes
-from mailserv.store.nudge import Listener
+from mailserv.store.nudge import Listener, nudge
+from mailserv.store.part import ALONE, NUDGE, Follower, Part, Turns
 from mailserv.store.plugin_tables import PluginTable
 from mailserv.store.room import Room
-from mailserv.store.schema import migrate
 from mailserv.store.spool import ContentWriter, Spool
 from mailserv.store.totals import FITS, Fit, fit
 from mailserv.store.writer import Work, Writer
@@ -48,57 +48,44 @@ DATABASE = "mailserv.db"
 log = get_logger("store")
 
 
-def open_store(data_dir: Path, clock: Clock, *, exclusive: bool = True, disk: Disk = DISK) -> Store:
+def open_store(data_dir: Path, clock: Clock, *, exclusive: bool = True, disk: Disk = DISK, part: Part = ALONE) -> Store:
     """Open the store in `data_dir`, made if need be (mode 0700).
 
     `exclusive`: for the server. It takes the directory's lock (a second server gets StoreUnavailable that names the
     holder's process id), finishes what a crash left half done, and hears of other processes' changes. Without it, for
-    commands beside a running server or without one. Raises StoreError.
+    commands beside a running server or without one. `part`: of a server of several processes; it has the lock (`reserve`).
+    Raises StoreError.
     """
     path = data_dir / DATABASE
     with ExitStack() as undo:
-        try:
-            make_private_directory(data_dir, disk)
-        except OSError as error:
-            raise store_error(data_dir, error) from error
-        if exclusive:
-            undo.callback(os.close, lock.acquire(data_dir / "lock"))
-        with lock.alone_in(data_dir):
-            create_database(path, disk)
-            _migrate(path, disk)
+        if exclusive and part == ALONE:
+            undo.callback(os.close, reserve(data_dir, disk))
+        else:
+            make(data_dir, disk)
+        make_database(path, disk)
         spool = Spool(data_dir / "spool", disk)
         undo.callback(spool.close)
         readers = Readers(path, lambda: open_reader(path, disk))
         undo.callback(readers.close)
-        beside = None if exclusive else Beside(data_dir / "nudge", clock)
-        store = SqliteStore(path, clock, disk, spool, readers, beside)
+        beside = None if exclusive else Beside(data_dir, clock)
+        store = SqliteStore(path, clock, disk, spool, readers, beside, part)
         undo.callback(store.writer.close)
         undo.callback(store.sweeper.close)
         store.refresh()
         if exclusive:
-            store.tidy()
-            _listen(data_dir / "nudge", store, undo)
+            if part.is_first:
+                store.tidy()
+            _listen(part.fifo(data_dir), store, undo, is_needed=part != ALONE)
         store.closing = undo.pop_all()
         return store
 
 
-def _migrate(path: Path, disk: Disk) -> None:
+def _listen(path: Path, store: SqliteStore, undo: ExitStack, *, is_needed: bool) -> None:
     try:
-        connection = open_writer(path, disk)
-        try:
-            migrate(connection)
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise as_store_error(path, error) from error
-    except StoreUnavailable as error:
-        raise StoreUnavailable(f"{path}: {error}") from error
-
-
-def _listen(path: Path, store: SqliteStore, undo: ExitStack) -> None:
-    try:
-        undo.callback(Listener(path, store.look).close)
+        undo.callback(Listener(path, store.look, store.queued).close)
     except OSError as error:  # everything works, but for an operator's orders that then wait for the next timer
+        if is_needed:
+            raise store_error(path, error) from error
         log.warning("store_no_nudge", file=str(path), error=str(error))
 
 
@@ -106,7 +93,14 @@ class SqliteStore:
     """See `interface.Store`."""
 
     def __init__(
-        self, path: Path, clock: Clock, disk: Disk, spool: Spool, readers: Readers, beside: Beside | None
+        self,
+        path: Path,
+        clock: Clock,
+        disk: Disk,
+        spool: Spool,
+        readers: Readers,
+        beside: Beside | None,
+        part: Part,
     ) -> None:
         """Starts the writer. `beside`: for a command that may run beside the server. Raises StoreError."""
         self._path = path
@@ -120,7 +114,10 @@ class SqliteStore:
         self._callbacks: tuple[Callable[[frozenset[Route]], None], ...] = ()
         self._order_callbacks: tuple[Callable[[], None], ...] = ()
         self.closing = ExitStack()
-        self._beside = beside
+        self._data_dir = path.parent
+        self._aside: Beside | Follower | None = beside
+        if beside is None and not part.is_first:
+            self._aside = Follower(path.parent)
         timeout = BUSY_TIMEOUT if beside is None else COMMAND_BUSY_TIMEOUT
         try:
             self.writer = Writer(
@@ -128,8 +125,9 @@ class SqliteStore:
                 lambda: open_writer(path, disk, timeout),
                 committed=self._committed,
                 remove=spool.remove,
-                rest=beside.rest if beside is not None else None,
+                rest=self._aside.rest if self._aside is not None else None,
                 make_room=self._ballast.throw_out,
+                turns=Turns(None if part == ALONE else path.parent / "turn"),
             )
         except sqlite3.Error as error:
             raise as_store_error(path, error) from error
@@ -137,11 +135,15 @@ class SqliteStore:
         self.mailboxes = SqliteMailboxes(self.writer, readers, spool)
 
     def _committed(self, queued: frozenset[Route]) -> None:
-        if self._beside is not None:
-            self._beside.tell()
-        if queued:
+        if self._aside is not None:
+            self._aside.tell(queued)
+        self.queued(queued)
+
+    def queued(self, routes: frozenset[Route]) -> None:
+        """These destinations got work, perhaps by another process. Any thread."""
+        if routes:
             for callback in self._callbacks:
-                callback(queued)
+                callback(routes)
 
     # for `open_store`
 
@@ -160,6 +162,8 @@ class SqliteStore:
         """Another process changed the database. Raises StoreError."""
         self.refresh()
         self._ballast.look()
+        if not self._callbacks:
+            return
         now = self._clock.now()
         due = [route for route, at in self.destinations() if at <= now]
         self.writer.run(lambda work: work.queued.update(due))
@@ -281,6 +285,12 @@ class SqliteStore:
     def on_order(self, callback: Callable[[], None]) -> None:
         with self._lock:
             self._order_callbacks = (*self._order_callbacks, callback)
+
+    def order(self) -> None:
+        if isinstance(self._aside, Follower):
+            nudge(self._data_dir / NUDGE)
+        for callback in self._order_callbacks:
+            callback()
 
     # queue, for operators
 

@@ -19,6 +19,7 @@ from mailserv.errors import StorageFull, StoreUnavailable
 from mailserv.logging import get_logger
 from mailserv.mail.route import Route
 from mailserv.store.connection import Connect, as_store_error, primary_code
+from mailserv.store.part import Turns
 
 _GROUP_ACTIONS = 250  # one transaction's actions: more than the sessions that can wait at once
 _GROUP_OCTETS = 4 * 1024 * 1024  # one transaction's content: some 20 ms of writing
@@ -74,16 +75,19 @@ class Writer:
         remove: Callable[[Sequence[str]], None],
         rest: Callable[[], None] | None = None,
         make_room: Callable[[], bool] = lambda: False,
+        turns: Turns | None = None,
     ) -> None:
         """`committed(destinations)` is called on the writer's thread after each commit, before those who wait are woken,
         `rest()` after that; `remove(files)` by whoever handed the action over. `make_room()` is asked when an action
-        that frees room finds none, and says whether to try again. Raises sqlite3.Error when the database does not open."""
+        that frees room finds none, and says whether to try again. `turns`: with other processes that write, too.
+        Raises sqlite3.Error when the database does not open."""
         self._path = path
         self._connect = connect
         self._committed = committed
         self._remove = remove
         self._rest = rest
         self._make_room = make_room
+        self._turns = turns or Turns()
         self._connection: sqlite3.Connection | None = connect()
         self._tasks: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # nothing is handed over after the None that ends the thread
@@ -143,16 +147,18 @@ class Writer:
     def _loop(self) -> None:
         is_last = False
         while not is_last:
-            group, is_last = self._take()
-            if group:
-                self._run_group(group)
+            first = self._tasks.get()
+            with self._turns:  # whoever comes while it waits for its turn joins the group
+                group, is_last = self._take(first)
+                if group:
+                    self._run_group(group)
         self._drop_connection()
+        self._turns.close()
 
-    def _take(self) -> tuple[list[_Task[Any]], bool]:
-        """All that waits, up to a bound, and whether it is the last. Blocks for the first."""
+    def _take(self, task: _Task[Any] | None) -> tuple[list[_Task[Any]], bool]:
+        """This one and all that waits, up to a bound, and whether it is the last."""
         group: list[_Task[Any]] = []
         octets = 0
-        task = self._tasks.get()
         while task is not None:
             group.append(task)
             octets += task.octets
@@ -172,6 +178,7 @@ class Writer:
             return
         error = self._commit(group)
         if error is None:
+            self._turns.end()
             self._tell(group)
             for task in group:
                 self._finish(task, None)

@@ -30,7 +30,7 @@ local_domains = ["example.org"]
 postmaster = "alice@example.org"
 routes = {{ "remote.example" = "smtp:[127.0.0.1]:{port}" }}
 relay = {{ networks = ["127.0.0.0/8"] }}
-limits = {{ sessions_per_ip = 0, connections_per_minute = 0 }}
+limits = {{ sessions_per_ip = 0, connections_per_minute = 0, processes = {processes} }}
 log = {{ level = "warning" }}
 [[listen]]
 service = "smtp"
@@ -100,10 +100,10 @@ def parcels(count: int, rng: random.Random) -> list[Parcel]:
 class Lives:
     """A server on one data_dir, in one process after another. `kill` from any thread; `keep_alive` runs on its own."""
 
-    def __init__(self, folder: Path, sink_port: int) -> None:
+    def __init__(self, folder: Path, sink_port: int, processes: int = 1) -> None:
         self.folder = folder
         self._config = folder / "mailserv.toml"
-        self._config.write_text(CONFIG.format(port=sink_port))
+        self._config.write_text(CONFIG.format(port=sink_port, processes=processes))
         self._changed = threading.Condition()
         self._process: Process | None = None
         self._port = 0

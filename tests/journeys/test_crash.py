@@ -58,15 +58,16 @@ def drain(lives: Lives, sink: WatchedMX) -> None:
 
 
 @pytest.mark.crash
+@pytest.mark.parametrize("processes", [1, 2])
 def test_crash_no_acknowledged_message_is_missing_after_twenty_kills_invariant_1(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    tmp_path: Path, record_property: Callable[[str, object], None], processes: int
 ) -> None:
     began = time.monotonic()
     rng = random.Random(5321)
     sending = parcels(MESSAGES, rng)
     fate = Fate(rng.sample(STEPS, KILLS), lambda: lives.kill())
     with WatchedMX(fate.step) as sink:
-        lives = Lives(tmp_path, sink.port)
+        lives = Lives(tmp_path, sink.port, processes)
         with lives.going_on():
             clients = send_all(lives, sending, fate.step)
         assert lives.kills == KILLS
@@ -84,7 +85,7 @@ def test_crash_no_acknowledged_message_is_missing_after_twenty_kills_invariant_1
     assert "level=error" not in "".join(lives.printed)
     record_property(
         "figures",
-        f"crash test: {MESSAGES} messages, {SESSIONS} sessions, {lives.kills} kills, "
+        f"crash test, processes={processes}: {MESSAGES} messages, {SESSIONS} sessions, {lives.kills} kills, "
         f"{sum(client.tries for client in clients)} tries, none missing, duplicates: "
         f"{mailbox.total() - len(local)} in the mailbox, {remote.total() - len(away)} at the remote host, "
         f"{time.monotonic() - began:.1f} s",

@@ -15,7 +15,7 @@ from mailserv.errors import ConfigError
 from mailserv.mail.reply import Reply
 from mailserv.net.connection import Connection
 from mailserv.net.gate import Gate, GateLimits, Place
-from mailserv.net.listener import Listener
+from mailserv.net.listener import Listener, listening_socket
 from mailserv.net.threads import SessionThreads
 
 CLOCK = SystemClock()
@@ -37,7 +37,7 @@ class Doors:
         self.gate = Gate(GateLimits(limit, 0), CLOCK)
         self.listener = Listener(
             "smtp",
-            (host, 0),
+            listening_socket("smtp", (host, 0)),
             serve=self.serve,
             refuse=Reply.encode,
             gate=self.gate,
@@ -92,15 +92,7 @@ def test_a_port_in_use_is_a_clear_error() -> None:
     with doors() as made:
         host, port = made.listener.bound
         with pytest.raises(ConfigError, match=f"cannot listen on {host}:{port} for smtp: Address already in use"):
-            Listener(
-                "smtp",
-                (host, port),
-                serve=made.serve,
-                refuse=Reply.encode,
-                gate=made.gate,
-                threads=made.threads,
-                clock=CLOCK,
-            )
+            listening_socket("smtp", (host, port))
 
 
 def test_it_listens_on_v6() -> None:

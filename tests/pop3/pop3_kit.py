@@ -21,7 +21,7 @@ from mailserv.mail.message import Acceptance, BytesContent, Content, MailboxDeli
 from mailserv.mail.peer import Peer
 from mailserv.net.connection import Connection
 from mailserv.net.gate import Gate, GateLimits, Place
-from mailserv.net.listener import Listener
+from mailserv.net.listener import Listener, listening_socket
 from mailserv.net.threads import SessionThreads
 from mailserv.net.tls import Certificates
 from mailserv.pop3.context import OpenMaildrops, Pop3Context
@@ -100,7 +100,7 @@ class Pop3:
         self.threads = SessionThreads("pop3")
         self.listener = Listener(
             service,
-            ("127.0.0.1", 0),
+            listening_socket(service, ("127.0.0.1", 0)),
             serve=self._serve,
             refuse=refusal,
             gate=self.gate,

@@ -45,11 +45,11 @@ class Waits:
 @pytest.mark.parametrize(("took", "rest"), [(0.0, 0.0), (0.03, 0.03), (5.0, 0.1)])
 def test_it_rests_as_long_as_it_worked_within_bounds(tmp_path: Path, took: float, rest: float) -> None:
     waits = Waits()
-    beside = Beside(tmp_path / "nudge", Stepping(took), never=waits)
+    beside = Beside(tmp_path, Stepping(took), never=waits)
     beside.tell()
     beside.rest()
     assert waits.seconds == []  # no server runs: no reason to rest
-    listener = Listener(tmp_path / "nudge", lambda: None)
+    listener = Listener(tmp_path / "nudge", lambda: None, lambda _: None)
     beside.tell()
     beside.rest()
     assert waits.seconds == [pytest.approx(rest)]

@@ -55,7 +55,7 @@ def test_rows_that_are_not_due_wake_nobody(store: Store, data_dir: Path, clock: 
 
 def test_every_nudge_is_followed_by_a_look(tmp_path: Path) -> None:
     looks: queue.SimpleQueue[None] = queue.SimpleQueue()
-    listener = Listener(tmp_path / "nudge", lambda: looks.put(None))
+    listener = Listener(tmp_path / "nudge", lambda: looks.put(None), lambda _: None)
     for _ in range(3):
         assert nudge(tmp_path / "nudge")
         looks.get(timeout=WAIT)
@@ -71,7 +71,7 @@ def test_a_flood_of_nudges_blocks_nobody(tmp_path: Path) -> None:
         looking.put(None)
         go_on.get(timeout=WAIT)
 
-    listener = Listener(tmp_path / "nudge", look)
+    listener = Listener(tmp_path / "nudge", look, lambda _: None)
     assert nudge(tmp_path / "nudge")
     looking.get(timeout=WAIT)
     assert all(nudge(tmp_path / "nudge") for _ in range(70_000))  # more than a FIFO holds
@@ -91,7 +91,7 @@ def test_a_look_that_fails_is_logged_and_the_next_one_is_made(
         looks.put(None)
         raise StoreUnavailable("busy")
 
-    listener = Listener(tmp_path / "nudge", look)
+    listener = Listener(tmp_path / "nudge", look, lambda _: None)
     for _ in range(2):
         nudge(tmp_path / "nudge")
         looks.get(timeout=WAIT)
@@ -102,7 +102,7 @@ def test_a_look_that_fails_is_logged_and_the_next_one_is_made(
 def test_without_a_server_a_nudge_says_so(tmp_path: Path) -> None:
     path = tmp_path / "nudge"
     assert not nudge(path)
-    listener = Listener(path, lambda: None)
+    listener = Listener(path, lambda: None, lambda _: None)
     listener.close()
     assert path.is_fifo()
     assert not nudge(path)
@@ -110,7 +110,7 @@ def test_without_a_server_a_nudge_says_so(tmp_path: Path) -> None:
     path.write_text("a file that somebody left")
     assert not nudge(path)
     assert path.read_text() == "a file that somebody left"
-    listener = Listener(path, lambda: None)
+    listener = Listener(path, lambda: None, lambda _: None)
     assert nudge(path)
     listener.close()
 

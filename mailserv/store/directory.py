@@ -1,0 +1,47 @@
+"""The data directory and its database, before the store opens: made, locked, migrated."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from mailserv.errors import StoreUnavailable
+from mailserv.store import lock
+from mailserv.store.connection import as_store_error, create_database, open_writer
+from mailserv.store.disk import DISK, Disk, make_private_directory, store_error
+from mailserv.store.schema import migrate
+
+
+def reserve(data_dir: Path, disk: Disk = DISK) -> int:
+    """Make the directory, if need be, and take it for this server and the processes that it starts: the descriptor whose
+    closing in all of them gives it back. Raises StoreError, StoreUnavailable naming who has it."""
+    make(data_dir, disk)
+    return lock.acquire(data_dir / "lock")
+
+
+def make(data_dir: Path, disk: Disk) -> None:
+    """The directory, mode 0700, if it is not there. Raises StoreError."""
+    try:
+        make_private_directory(data_dir, disk)
+    except OSError as error:
+        raise store_error(data_dir, error) from error
+
+
+def make_database(path: Path, disk: Disk) -> None:
+    """The database, made if need be, with today's schema. One process at a time does so. Raises StoreError."""
+    with lock.alone_in(path.parent):
+        create_database(path, disk)
+        _migrate(path, disk)
+
+
+def _migrate(path: Path, disk: Disk) -> None:
+    try:
+        connection = open_writer(path, disk)
+        try:
+            migrate(connection)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise as_store_error(path, error) from error
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{path}: {error}") from error
