@@ -1,8 +1,8 @@
-"""A message whose content is whole and not yet committed: who sent it, may it pass, what is made of it."""
+"""A message whose content is whole and not yet committed: who sent it, may it pass, what is in it, what is made of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailserv.errors import PluginError
 from mailserv.filter.auth_results import results_field
@@ -11,7 +11,9 @@ from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.auth_result import AuthResults
 from mailserv.mail.envelope import Envelope
-from mailserv.mail.message import Content, PrefixedContent
+from mailserv.mail.fields import printable
+from mailserv.mail.finding import Finding
+from mailserv.mail.message import Content, SplicedContent
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply
 from mailserv.mail.trace import TraceEntry
@@ -21,12 +23,13 @@ _log = get_logger("accept")
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """`top` is our Received field where it is not in `content` yet: an Authentication-Results field has to come below it."""
+    """`below`: how many octets of `content` our Received field takes; other fields of ours come behind it."""
 
+    queue_id: str
     peer: Peer
     envelope: Envelope
     content: Content
-    top: bytes
+    below: int
     hostname: str
     received_at: float
     is_binary: bool
@@ -34,37 +37,61 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What is to be accepted. `content` may be another, or hold the one that arrived."""
+    """What is to be accepted. `content` is what arrived, or holds it with more fields, or is another."""
 
     content: Content
     results: AuthResults = ()
+    fields: bytes = b""
     trace: tuple[TraceEntry, ...] = ()
 
 
 def inspect(asked: SessionChecks, arrived: Arrived) -> Inspected | Reply:
     """Ask the plugins that look at whole messages, in the order of docs/hooks.md; the refusal when there is one."""
+    peer, envelope = arrived.peer, arrived.envelope
     try:
-        found = _authenticated(asked, arrived)
-        verdict = asked.message(arrived.peer, arrived.envelope, found.content, found.results)
-        return verdict.reply if verdict is not None else _rewritten(asked, arrived, found)
+        found = _authenticated(asked, arrived) if asked.authenticates else Inspected(arrived.content)
+        verdict = asked.message(peer, envelope, found.content, found.results)
+        if verdict is not None:
+            return verdict.reply
+        if asked.scans:
+            scanned = _scanned(asked, arrived, found)
+            if isinstance(scanned, Reply):
+                return scanned
+            found = scanned
+        if arrived.is_binary:
+            return found
+        return replace(found, content=asked.rewritten(peer, envelope, found.content, found.results))
     except PluginError as error:
-        _log.warning("plugin_missed", session=arrived.peer.session_id, error=str(error))
+        _log.warning("plugin_missed", session=peer.session_id, error=str(error))
         return reply.LOCAL_ERROR
 
 
 def _authenticated(asked: SessionChecks, arrived: Arrived) -> Inspected:
-    if not arrived.top:
-        return Inspected(arrived.content)
-    content = PrefixedContent(arrived.top, arrived.content)
-    results = asked.authenticated(arrived.peer, arrived.envelope, content)
-    top = arrived.top + results_field(arrived.hostname, results)
+    results = asked.authenticated(arrived.peer, arrived.envelope, arrived.content)
+    fields = results_field(arrived.hostname, results)
     said = ", ".join(f"{each.method}={each.result}" for each in results)
-    entry = TraceEntry(arrived.received_at, "authenticated", detail={"results": said})
-    return Inspected(PrefixedContent(top, arrived.content), results, (entry,) if results else ())
+    trace = (TraceEntry(arrived.received_at, "authenticated", detail={"results": said}),) if results else ()
+    return Inspected(SplicedContent(arrived.content, arrived.below, fields), results, fields, trace)
 
 
-def _rewritten(asked: SessionChecks, arrived: Arrived, found: Inspected) -> Inspected:
-    if arrived.is_binary:
-        return found
-    content = asked.rewritten(arrived.peer, arrived.envelope, found.content, found.results)
-    return Inspected(content, found.results, found.trace)
+def _scanned(asked: SessionChecks, arrived: Arrived, so_far: Inspected) -> Inspected | Reply:
+    findings, verdict = asked.scanned(arrived.peer, arrived.envelope, so_far.content, so_far.results)
+    details = [_detail(plugin, finding) for plugin, finding in findings]
+    for detail, (_, finding) in zip(details, findings, strict=True):
+        if finding.found:
+            _log.info("scan_found", queue_id=arrived.queue_id, session=arrived.peer.session_id, **detail)
+    if verdict is not None:
+        return verdict.reply
+    fields = so_far.fields + b"".join(map(_fields, (finding for _, finding in findings)))
+    content = SplicedContent(arrived.content, arrived.below, fields) if fields else arrived.content
+    trace = tuple(TraceEntry(arrived.received_at, "scanned", detail=detail) for detail in details)
+    return replace(so_far, content=content, fields=fields, trace=so_far.trace + trace)
+
+
+def _detail(plugin: str, finding: Finding) -> dict[str, str | int | float]:
+    detail: dict[str, str | int | float] = {"plugin": plugin, "found": printable(finding.found, 255)}
+    return detail if finding.score is None else {**detail, "score": finding.score}
+
+
+def _fields(finding: Finding) -> bytes:
+    return "".join(f"{name}: {printable(value, 900)}\r\n" for name, value in finding.fields).encode("ascii")

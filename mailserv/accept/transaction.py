@@ -48,7 +48,7 @@ class Transaction:
         self._sink: ContentSink | None = None
         self._queue_id = ""
         self._received_at = 0.0
-        self._top = b""
+        self._below = 0
         self._is_binary = envelope.parameters.get("BODY", "").upper() == "BINARYMIME"
         self._refusal: Reply | None = None  # of a content that comes in chunks, said at the end of its chunk
         self.envelope = envelope
@@ -114,7 +114,7 @@ class Transaction:
         self._received_at = context.clock.now()
         self._queue_id = context.queue_ids.make(self._received_at)
         only = self.envelope.recipients[0].forward_path if len(self.envelope.recipients) == 1 else None
-        self._top = headers.received_field(
+        trace_field = headers.received_field(
             peer,
             hostname=context.settings.hostname,
             queue_id=self._queue_id,
@@ -122,10 +122,11 @@ class Transaction:
             recipient=only,
             smtputf8=self.envelope.is_smtputf8,
         )
+        self._below = len(trace_field)
         limits = context.settings.limits
         self._sink = ContentSink(
             context.store.spool(self._queue_id),
-            trace_field=b"" if self._asked.authenticates else self._top,
+            trace_field=trace_field,
             authserv_id=context.settings.hostname,
             message_size=limits.message_size,
             header_size=limits.header_size,
@@ -201,10 +202,11 @@ class Transaction:
 
     def _arrived(self, content: Content) -> Arrived:
         return Arrived(
+            self._queue_id,
             self._peer,
             self.envelope,
             content,
-            top=self._top if self._asked.authenticates else b"",
+            below=self._below,
             hostname=self._context.settings.hostname,
             received_at=self._received_at,
             is_binary=self._is_binary,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from mailserv.hooks.runner import Runner
+from mailserv.logging import get_logger
 from mailserv.mail.address import Address
 from mailserv.mail.auth_result import AuthResults
 from mailserv.mail.envelope import Envelope
+from mailserv.mail.finding import Finding
 from mailserv.mail.message import Content
 from mailserv.mail.peer import Peer
 from mailserv.mail.verdict import Action, Observed, Verdict
 
+_log = get_logger("hooks")
 _OF_THE_SESSION = frozenset({"smtp_connect", "smtp_helo"})
 
 
@@ -41,7 +45,9 @@ class SessionChecks:
         self._runner = runner
         self._why = ""
         self.authenticates = runner.has("message_authenticate")
-        """Somebody looks at who sent a message."""
+        """Somebody finds out who sent a message."""
+        self.scans = runner.has("message_scan")
+        """Somebody looks at what is in it."""
         self.ends = False
         """A plugin wants the session to end, after the reply."""
         self.observed: list[Observed] = []
@@ -71,6 +77,24 @@ class SessionChecks:
     def message(self, peer: Peer, envelope: Envelope, content: Content, results: AuthResults = ()) -> Verdict | None:
         return self._decide("message_check", peer=peer, envelope=envelope, content=content, results=results)
 
+    def scanned(
+        self, peer: Peer, envelope: Envelope, content: Content, results: AuthResults
+    ) -> tuple[list[tuple[str, Finding]], Verdict | None]:
+        """Every plugin's finding, and the strictest of their verdicts. Raises PluginError when one has none."""
+        trial: list[tuple[str, Finding]] = []
+        found: list[tuple[str, Finding]] = self._runner.gather(
+            "message_scan", trial, peer=peer, envelope=envelope, content=content, results=results
+        )
+        for plugin, finding in trial:
+            if finding.verdict is not None:
+                self._observe(Observed(plugin, "message_scan", finding.verdict))
+        verdicts = [(plugin, each.verdict) for plugin, each in found if each.verdict is not None]
+        if not verdicts:
+            return found, None
+        plugin, strictest = max(verdicts, key=lambda pair: pair[1].action)  # the first of equals
+        self._refused(replace(strictest, reason=f"{plugin}: {strictest.reason or strictest.reply.text}"))
+        return found, strictest
+
     def rewritten(self, peer: Peer, envelope: Envelope, content: Content, results: AuthResults = ()) -> Content:
         """`content` itself when nobody changed it. Raises PluginError when the operator wants no message without it."""
         changed: Content = self._runner.transform(
@@ -86,6 +110,14 @@ class SessionChecks:
     def _decide(self, hook: str, **arguments: Any) -> Verdict | None:
         verdict = self._runner.decide(hook, self.observed, **arguments)
         if verdict is not None:
-            self._why = verdict.reason
-            self.ends |= verdict.action is Action.DISCONNECT
+            self._refused(verdict)
         return verdict
+
+    def _observe(self, each: Observed) -> None:
+        reply, why = str(each.verdict.reply), each.verdict.reason
+        _log.info("plugin_observed", plugin=each.plugin, hook=each.hook, reply=reply, why=why)
+        self.observed.append(each)
+
+    def _refused(self, verdict: Verdict) -> None:
+        self._why = verdict.reason
+        self.ends |= verdict.action is Action.DISCONNECT

@@ -12,6 +12,7 @@ import pluggy
 
 from mailserv.mail.address import Address
 from mailserv.mail.auth_result import AuthResult
+from mailserv.mail.finding import Finding
 from mailserv.mail.message import BytesContent
 from mailserv.mail.notice import NoticeWords
 from mailserv.mail.reply import Reply
@@ -128,8 +129,8 @@ def _is_result(each: AuthResult) -> bool:
 
 
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,70}")  # RFC 5322 §2.2
-_OURS = re.compile(  # of a notice: what makes it a report, says whom it is for, or ends loops (RFC 3464, RFC 3834)
-    r"(?:date|from|sender|to|cc|bcc|subject|message-id|in-reply-to|references|auto-submitted|received|return-path"
+_OURS = re.compile(  # what makes a message what it is, says whom it is for, or ends loops (RFC 5322, RFC 3464, RFC 3834)
+    r"(?:authentication-results|date|from|sender|to|cc|bcc|subject|message-id|in-reply-to|references|auto-submitted|received|return-path"
     r"|delivered-to|mime-version|resent-.*|content-.*)",
     re.IGNORECASE,
 )
@@ -148,6 +149,15 @@ def _is_field(field: object) -> bool:
         return False
     name, value = field
     return bool(_FIELD_NAME.fullmatch(name)) and not _OURS.fullmatch(name) and value.isprintable()
+
+
+def is_finding(answer: object) -> bool:
+    """A Finding whose verdict refuses, and whose fields may stand in a message besides its own."""
+    if not isinstance(answer, Finding) or not isinstance(answer.found, str):
+        return False
+    is_score = answer.score is None or (isinstance(answer.score, int | float) and not isinstance(answer.score, bool))
+    is_verdict = answer.verdict is None or is_refusal(answer.verdict)
+    return is_score and is_verdict and all(map(_is_field, answer.fields))
 
 
 def is_address(answer: object) -> bool:

@@ -137,8 +137,11 @@ class Runner:
         _raised(failure)
         return arguments[changing]
 
-    def gather(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
-        """Every answer that is not None, with its plugin's name, in the order of calls. Raises PluginError as `provide`."""
+    def gather(self, hook: str, trial: list[tuple[str, Any]] | None = None, **arguments: Any) -> list[tuple[str, Any]]:
+        """Every answer that is not None, with its plugin's name, in the order of calls. Raises PluginError as `provide`.
+
+        The answers of plugins with `mode = "observe"` go to `trial` where it is given.
+        """
         if not self._hooks[hook]:
             return []
         found: list[tuple[str, Any]] = []
@@ -148,6 +151,8 @@ class Runner:
             nonlocal failure
             if isinstance(answer, Failure):
                 failure = failure or answer
+            elif implementation.observed and trial is not None:
+                trial.append((implementation.plugin, answer))
             else:
                 found.append((implementation.plugin, answer))
             return False

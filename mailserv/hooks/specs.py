@@ -24,6 +24,7 @@ from mailserv.hooks.kinds import (
     is_bool,
     is_content,
     is_delay,
+    is_finding,
     is_notice_words,
     is_resolution,
     is_route,
@@ -35,6 +36,7 @@ from mailserv.mail.auth_result import AuthResult, AuthResults
 from mailserv.mail.delivery import Delivery, QueuedRow, Transport
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.extension import SMTPExtension
+from mailserv.mail.finding import Finding
 from mailserv.mail.message import BytesContent, Content
 from mailserv.mail.notice import Notice, NoticeWords
 from mailserv.mail.outcome import Outcome
@@ -160,11 +162,22 @@ def message_check(peer: Peer, envelope: Envelope, content: Content, results: Aut
     raise AssertionError("a specification is never called")
 
 
+@hook(Kind.GATHER, is_answer=is_finding, budget=LONG_BUDGET)
+def message_scan(peer: Peer, envelope: Envelope, content: Content, results: AuthResults) -> Finding | None:
+    """Look at what is in a message: viruses, spam. What was found stands in the message's trace and in the log.
+
+    Called: once per message that passed `message_check`. Thread: the session's. Answer: None: it was not scanned; or a
+    Finding. The strictest verdict of all findings is the reply to the dot; without one the message is accepted, with the
+    header fields of all findings below its Received. Raises: 451 for this message.
+    """
+    raise AssertionError("a specification is never called")
+
+
 @hook(Kind.TRANSFORM, is_answer=is_content, on_error="skip", budget=LONG_BUDGET, changes="content")
 def message_rewrite(peer: Peer, envelope: Envelope, content: Content, results: AuthResults) -> BytesContent | None:
     """Change what is about to be accepted: header section, body, both.
 
-    Called: once per message that passed `message_check`, not for BODY=BINARYMIME. Thread: the session's.
+    Called: once per message that passed `message_check` and `message_scan`, not for BODY=BINARYMIME. Thread: the session's.
     Answer: None: as it is; else the whole content, CRLF line ends, our Received field still at its top.
     Raises: it stays as it is.
     """

@@ -56,6 +56,26 @@ class PrefixedContent:
         yield from self.content.blocks()
 
 
+@dataclass(frozen=True, slots=True)
+class SplicedContent:
+    """Content with more octets at one place: header fields below the Received that stands at its top."""
+
+    content: Content
+    at: int
+    inserted: bytes
+
+    @property
+    def size(self) -> int:
+        return self.content.size + len(self.inserted)
+
+    def blocks(self) -> Iterator[bytes]:
+        seen = 0
+        for block in self.content.blocks():
+            cut = self.at - seen
+            seen += len(block)
+            yield block[:cut] + self.inserted + block[cut:] if 0 < cut <= len(block) else block
+
+
 def header_section(content: Content, limit: int = 1024 * 1024) -> bytes:
     """The header section without the empty line, at most `limit` octets of it. Reads no more blocks than it needs."""
     seen = b""

@@ -50,6 +50,7 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
         (folder / "passwd").touch()
     needed: dict[str, dict[str, Any]] = {
         "audit": {"path": str(folder / "audit.log")},
+        "clamav": {"address": f"unix:{folder}/none", "unavailable": "accept"},
         "etrn": {"clients": [{"networks": everybody, "domains": ["example.org"]}]},
         "forward": {"secret": "a secret of a test"},
         "greylist": {"networks": everybody},

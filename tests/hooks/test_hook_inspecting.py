@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 from live_kit import plugin_server
 
-from mailserv.settings import PluginPolicy
+from mailserv.settings import PluginPolicy, Plugins
+from mailserv.testing.server import MailServer, mail_server
 
+IMPORTS = """
+from mailserv import hookimpl
+from mailserv.mail.finding import Finding
+from mailserv.mail.verdict import reject, tempfail
+
+"""
 ALICE, CAROL = "alice@example.org", "carol@far.example"
 TEXT = b"Subject: hello\r\n\r\nHi.\r\n"
 LARGE = b"Subject: large\r\n\r\n" + (b"y" * 70 + b"\r\n") * 10_000
@@ -115,3 +122,81 @@ def test_a_message_without_a_header_section_keeps_its_body_below_the_field(tmp_p
     with plugin_server(tmp_path, AUTHENTICATE) as (server, _):
         server.send(CAROL, [ALICE], b"just words\r\n" + FORGED)
         assert server.wait_for_mail(ALICE)[0].endswith(b"x-test=none\r\n\r\njust words\r\n" + FORGED)
+
+
+SCANS = """
+    @hookimpl
+    def message_scan(self, content, results):
+        return {answer}
+"""
+
+
+def test_hook_message_scan_puts_its_fields_below_ours_and_its_findings_into_the_trace(tmp_path: Path) -> None:
+    fields = '(("X-Spam-Score", "4.5"), ("X-Spam", "a\\u00e9b"))'
+    body = AUTHENTICATE + SCANS.format(answer=f'Finding("spam", 4.5, None, {fields})')
+    with plugin_server(tmp_path, body) as (server, _):
+        server.send(CAROL, [ALICE], LARGE)
+        assert server.wait_for_mail(ALICE)[0].endswith(b"x-test=none\r\nX-Spam-Score: 4.5\r\nX-Spam: a?b\r\n" + LARGE)
+        (line,) = server.wait_for_log("scan_found", found="spam", score=4.5)
+        trace = [entry for entry in server.trace(line["queue_id"]) if entry.event == "scanned"]
+        assert [entry.detail for entry in trace] == [{"plugin": "probe", "found": "spam", "score": 4.5}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("None", 250),
+        ("Finding()", 250),
+        ('Finding("x", verdict=reject("no", code=554))', 554),
+        ('Finding("x", verdict=tempfail("later"))', 451),
+        ("1 / 0", 451),
+        ('"x"', 451),
+        ('Finding("x", True)', 451),
+        ('Finding("x", verdict=Reply(250, "2.0.0", "fine"))', 451),
+        ('Finding("x", fields=(("Received", "x"),))', 451),
+        ('Finding("x", fields=(("Authentication-Results", "x"),))', 451),
+        ('Finding("x", fields=(("X", "a\\r\\nb"),))', 451),
+    ],
+)
+def test_hook_message_scan_is_answered_for(tmp_path: Path, answer: str, code: int) -> None:
+    with plugin_server(tmp_path, SCANS.format(answer=answer)) as (server, _):
+        assert code_of(server) == code
+        assert [mail.endswith(b"\r\n" + TEXT) for mail in server.mailbox(ALICE)] == ([True] if code == 250 else [])
+
+
+def code_of(server: MailServer) -> int:
+    """The reply to the dot."""
+    try:
+        server.send(CAROL, [ALICE], TEXT)
+    except smtplib.SMTPDataError as error:
+        return error.smtp_code
+    return 250
+
+
+def test_hook_message_scan_takes_the_strictest_of_all(tmp_path: Path) -> None:
+    answers = ['Finding("a", verdict=tempfail("a"))', "Finding()", 'Finding("c", verdict=reject("c"))']
+    names = []
+    for number, answer in enumerate(answers):
+        names.append(f"scan{number}")
+        body = "class Plugin:\n    def __init__(self, *_): pass\n" + SCANS.format(answer=answer)
+        (tmp_path / f"scan{number}.py").write_text(IMPORTS + body)
+    with (
+        mail_server(plugins=Plugins(enabled=tuple(names), path=tmp_path)) as server,
+        pytest.raises(smtplib.SMTPDataError) as raised,
+    ):
+        server.send(CAROL, [ALICE], TEXT)
+    assert raised.value.smtp_error == b"5.7.1 c"
+
+
+def test_hook_message_scan_is_not_asked_of_what_is_refused_before(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def message_check(self):
+        return reject("no")
+    @hookimpl
+    def message_scan(self):
+        SEEN.append("asked")
+    """
+    with plugin_server(tmp_path, body) as (server, seen), pytest.raises(smtplib.SMTPDataError):
+        server.send(CAROL, [ALICE], TEXT)
+    assert seen == []

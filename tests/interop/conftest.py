@@ -28,6 +28,7 @@ DEBIAN = {
     "dovecot": "dovecot-core",
     "dovecot:imap": "dovecot-imapd",
     "dovecot:lmtp": "dovecot-lmtpd",
+    "clamd": "clamav-daemon",
     "ip": "iproute2",
     "perl:Net::SSLeay": "libnet-ssleay-perl",
     "sasl:plain": "libsasl2-modules",
