@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ class Meter:
     server: float = 0.0
     """CPU seconds of the server."""
     clients: float = 0.0
-    """CPU seconds of clients that have ended, and of next hops."""
+    """CPU seconds of the load: this process, the clients that have ended, and the next hops."""
     others: float = 0.0
     """Percent of all the machine's CPU time that others had. Much of it: figures that mean little."""
     peak: int = 0
@@ -29,13 +28,13 @@ class Meter:
 @contextmanager
 def metered(server: Tree, *next_hops: Tree) -> Iterator[Meter]:
     meter = Meter()
-    machine, spent, clients, mine = _machine(), server.cpu(), _clients(next_hops), _own()
+    machine, spent, clients = _machine(), server.cpu(), _clients(next_hops)
     with peak_memory(server) as peak:
         yield meter
     meter.server = server.cpu() - spent
     meter.clients = _clients(next_hops) - clients
     busy, idle = (now - before for now, before in zip(_machine(), machine, strict=True))
-    others = busy - meter.server - meter.clients - (_own() - mine)
+    others = busy - meter.server - meter.clients
     meter.others = max(0.0, 100 * others / ((busy + idle) or 1))
     meter.peak = peak.octets
 
@@ -47,10 +46,6 @@ def _machine() -> tuple[float, float]:
 
 
 def _clients(next_hops: tuple[Tree, ...]) -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime + sum(tree.cpu() for tree in next_hops)
-
-
-def _own() -> float:
     times = os.times()
-    return times.user + times.system
+    own = times.user + times.system + times.children_user + times.children_system
+    return own + sum(tree.cpu() for tree in next_hops)

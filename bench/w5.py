@@ -35,7 +35,17 @@ def measure(peer: Peer, cell: str, _: Options) -> Iterable[tuple[str, Values]]:
             values = _one(server, wanted)
         else:
             values = _all(server, wanted)
-    yield cell, {**values, "memory": meter.peak / 2**20, "others": meter.others}
+    retrieved = 2 * sum(wanted.values())
+    yield (
+        cell,
+        {
+            **values,
+            "cpu": meter.server / retrieved * 1e3,
+            "clients": meter.clients / retrieved * 1e3,
+            "memory": meter.peak / 2**20,
+            "others": meter.others,
+        },
+    )
 
 
 def _one(server: Server, wanted: Mapping[str, int]) -> dict[str, float]:
@@ -94,6 +104,8 @@ W5 = Workload(
         Column("login", "login ms", 1),
         Column("retr", "RETR/s", better="more"),
         Column("pipelined", "RETR pipelined/s", better="more"),
+        Column("cpu", "CPU ms each", 2, "less"),
+        Column("clients", "client's CPU ms", 2),
         Column("memory", "MiB"),
         OTHERS,
     ),
