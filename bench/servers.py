@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bench.peers.dovecot.peer import Dovecot
+from bench.peers.exim.peer import Exim
 from bench.peers.haraka.peer import Haraka
 from bench.peers.mailserv.peer import Mailserv
 from bench.peers.opensmtpd.peer import OpenSMTPD
@@ -24,6 +25,7 @@ def choose(names: Iterable[str], processes: int = 0) -> Iterator[Peer]:
             Postfix("postfix-tuned", tuned=True),
             Haraka(),
             OpenSMTPD(),
+            Exim(),
             Dovecot(),
             Mailserv(processes=processes),
             Mailserv("mailserv-inline", processes, "inline"),
