@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from bench.tree import Tree
+from bench.tree import Tree, birth
 from bench.waiting import START_SECONDS
 
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # Debian keeps mail servers where only root looks
@@ -98,15 +98,18 @@ def launched(
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """In order; and if it does not go so, by force."""
+    """In order; and who is then left of it is ended by force, in whatever session it is."""
+    family = Tree(process.pid).born()
     try:
         process.send_signal(signal.SIGTERM)
         process.wait(START_SECONDS)
     except subprocess.TimeoutExpired:
-        pass
+        process.kill()
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        for pid, born in family.items():
+            if birth(pid) == born:  # the number may be somebody else's by now
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         process.wait()
 
 

@@ -27,6 +27,10 @@ class Tree:
         """Octets that are each process's own: resident pages less those of files and shared memory."""
         return PAGE * sum(resident - shared for resident, shared in map(_resident, self.pids()))
 
+    def born(self) -> dict[int, str]:
+        """Each process with what tells it from a later one of its number."""
+        return {pid: birth(pid) for pid in self.pids()}
+
     def pids(self) -> list[int]:
         known = {int(name): _stat(int(name)) for name in os.listdir("/proc") if name.isdigit()}
         found = {pid for pid, stat in known.items() if stat and int(stat[3]) == self._root} | {self._root}
@@ -64,6 +68,12 @@ def peak_memory(tree: Tree) -> Iterator[Peak]:
         over.set()
         thread.join()
         peak.look()
+
+
+def birth(pid: int) -> str:
+    """When it began, in ticks since the machine did; empty when there is none."""
+    stat = _stat(pid)
+    return stat[19] if stat and stat[0] != "Z" else ""
 
 
 def _stat(pid: int) -> list[str]:
