@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from socket import AF_INET6, SHUT_RDWR
@@ -24,6 +25,38 @@ accepted = cache(ACCEPTED.labels)
 refused = cache(REFUSED.labels)
 attempts = cache(ATTEMPTS.labels)
 QUEUED = Gauge("mailserv_queue_claimed", "Rows claimed by this node")
+PLUGIN_EVENTS = Counter("mailserv_plugin_events", "What plugins count", ["plugin", "event"])
+PLUGIN_LEVELS = Gauge("mailserv_plugin_level", "What plugins show of themselves", ["plugin", "name"])
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+class PluginMetrics:
+    """`mailserv.mail.measuring.Metrics` of one plugin. Two servers of one process share them."""
+
+    def __init__(self, plugin: str) -> None:
+        self._plugin = plugin
+
+    def count(self, name: str) -> PluginCount:
+        return PluginCount(PLUGIN_EVENTS.labels(self._plugin, _checked(name)))
+
+    def level(self, name: str) -> Gauge:
+        return PLUGIN_LEVELS.labels(self._plugin, _checked(name))
+
+
+class PluginCount:
+    """A counter under the word that plugins have for it."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+
+    def add(self, by: float = 1.0) -> None:
+        self._counter.inc(by)
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a metric: small letters, digits and _")
+    return name
 
 
 @dataclass(frozen=True, slots=True)

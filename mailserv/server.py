@@ -35,6 +35,7 @@ from mailserv.filter.checks import Checks
 from mailserv.filter.limits import ConnectionRate, LoginThrottle
 from mailserv.filter.logins import Logins
 from mailserv.hooks.host import Plugins, load_plugins
+from mailserv.hooks.paused import PausedFile
 from mailserv.hooks.rooms import Rooms
 from mailserv.logging import get_logger
 from mailserv.mail import reply
@@ -166,6 +167,10 @@ class Server:
         undo.callback(self.store.close)
         plugins = self._load_plugins()
         self._plugins = plugins
+        paused = PausedFile(settings.data_dir, clock)
+        paused.clear()
+        plugins.runner.watch(paused.tell)
+        undo.callback(paused.clear)
         undo.callback(plugins.runner.close)
         self._extensions = ExtensionTable(plugins.extensions)
         self._checks = Checks(plugins.runner)

@@ -101,6 +101,7 @@ def test_invariant_8_the_services_of_a_plugin_are_a_few_values() -> None:
         "table",
         "submit",
         "monotonic",
+        "metrics",
     }
 
 

@@ -7,6 +7,7 @@ import os
 import pwd
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,6 +84,11 @@ def _name(uid: int) -> str:
         return f"the user {pwd.getpwuid(uid).pw_name}"
     except KeyError:
         return f"user id {uid}"
+
+
+def utc_time(at: float) -> str:
+    """Epoch seconds as people and programs read them."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def print_json(value: object) -> None:

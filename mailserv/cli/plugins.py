@@ -7,15 +7,17 @@ from typing import Any
 
 import click
 
-from mailserv.cli.common import config_option, json_option, print_json, print_table
+from mailserv.cli.common import config_option, json_option, print_json, print_table, refuse, utc_time
 from mailserv.cli.plugin_check import check
 from mailserv.cli.plugin_found import all_found, hooks_of, is_enabled, load_enabled, settings_for
 from mailserv.cli.plugin_install import install, uninstall
 from mailserv.cli.plugin_new import new
 from mailserv.cli.plugin_test import test
 from mailserv.errors import ConfigError
+from mailserv.hooks.paused import Paused, read_paused
 from mailserv.hooks.specs import KINDS
 from mailserv.settings import Settings
+from mailserv.store.nudge import nudge
 
 
 @click.group("plugin")
@@ -39,9 +41,11 @@ plugin.add_command(uninstall)
 def list_(as_json: bool, config: Path | None) -> None:
     """List the plugins that are installed, or are files in `[plugins] path`.
 
-    Each is imported, to see its hooks; one that cannot be is listed with the reason.
+    Each is imported, to see its hooks; one that cannot be is listed with the reason. A hook that has failed too often
+    and is not called for a while is told of in the state of its plugin, as long as the server of `data_dir` runs.
     """
     settings = settings_for(config)
+    paused = _paused(settings)
     rows: list[dict[str, Any]] = []
     for name, found in all_found(settings).items():
         hooks, problem = _hooks(name, settings)
@@ -50,6 +54,7 @@ def list_(as_json: bool, config: Path | None) -> None:
                 "name": name,
                 "version": found.version,
                 "enabled": is_enabled(name, settings),
+                "paused": [{"hook": each.hook, "since": each.since} for each in paused if each.plugin == name],
                 "source": found.source,
                 "hooks": hooks,
                 "problem": problem,
@@ -59,18 +64,33 @@ def list_(as_json: bool, config: Path | None) -> None:
         print_json(rows)
     else:
         print_table(
-            ("NAME", "VERSION", "ENABLED", "SOURCE", "HOOKS"),
+            ("NAME", "VERSION", "ENABLED", "STATE", "SOURCE", "HOOKS"),
             [
                 (
                     row["name"],
                     row["version"] or "-",
                     "yes" if row["enabled"] else "no",
+                    _state(row["paused"]),
                     row["source"],
                     row["problem"] or " ".join(row["hooks"]),
                 )
                 for row in rows
             ],
         )
+
+
+def _paused(settings: Settings) -> list[Paused]:
+    """Of the running server: what one that was killed has left is not true any more."""
+    if not nudge(settings.data_dir / "nudge"):
+        return []
+    try:
+        return read_paused(settings.data_dir)
+    except (OSError, ValueError) as error:
+        raise refuse(f"{settings.data_dir}: what is paused cannot be read: {error}") from error
+
+
+def _state(paused: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{each['hook']} paused since {utc_time(each['since'])}" for each in paused) or "-"
 
 
 def _hooks(name: str, settings: Settings) -> tuple[list[str], str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from mailserv.cli.common import (
     print_json,
     print_table,
     refuse,
+    utc_time,
 )
 from mailserv.cli.config import read
 from mailserv.clock import SystemClock
@@ -143,9 +143,9 @@ def simulate(queue_id: str, as_json: bool, config: Path | None) -> None:
         raise refuse(f"{queue_id} is not in the queue")
     plan = [(entry.forward_path, at, what) for entry in entries for at, what in _plan(entry, settings.queue)]
     if as_json:
-        print_json([{"recipient": to, "at": _when(at), "event": what} for to, at, what in plan])
+        print_json([{"recipient": to, "at": utc_time(at), "event": what} for to, at, what in plan])
     else:
-        print_table(("RECIPIENT", "AT", "EVENT"), [(to, _when(at), what) for to, at, what in plan])
+        print_table(("RECIPIENT", "AT", "EVENT"), [(to, utc_time(at), what) for to, at, what in plan])
 
 
 def _plan(entry: QueueEntry, settings: Queue) -> Iterator[tuple[float, str]]:
@@ -206,8 +206,8 @@ def _as_json(entry: QueueEntry) -> dict[str, object]:
         "transport": entry.route.transport,
         "next_hop": entry.route.next_hop,
         "size": entry.size,
-        "received_at": _when(entry.received_at),
-        "not_before": _when(entry.not_before),
+        "received_at": utc_time(entry.received_at),
+        "not_before": utc_time(entry.not_before),
         "attempts": entry.attempts,
         "last_reply": entry.last_reply,
         "login": entry.login,
@@ -215,16 +215,12 @@ def _as_json(entry: QueueEntry) -> dict[str, object]:
 
 
 def _trace_as_json(entry: TraceEntry) -> dict[str, object]:
-    return {"at": _when(entry.at), "event": entry.event, "recipient": entry.recipient, **dict(entry.detail)}
+    return {"at": utc_time(entry.at), "event": entry.event, "recipient": entry.recipient, **dict(entry.detail)}
 
 
 def _trace_row(entry: TraceEntry) -> tuple[object, ...]:
     detail = " ".join(f"{key}={value}" for key, value in entry.detail.items())
-    return _when(entry.at), entry.event, entry.recipient or "-", detail
-
-
-def _when(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc_time(entry.at), entry.event, entry.recipient or "-", detail
 
 
 def _span(seconds: float) -> str:

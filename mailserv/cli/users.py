@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from mailserv.cli.common import config_option, json_option, opened_store, print_json, print_table, refuse
+from mailserv.cli.common import config_option, json_option, opened_store, print_json, print_table, refuse, utc_time
 from mailserv.cli.config import enabled_plugins, read
 from mailserv.clock import SystemClock
 from mailserv.errors import AddressSyntaxError, DuplicateError
@@ -91,7 +90,7 @@ def passwd(address: str, password_file: Path | None, password_stdin: bool, confi
 def list_(as_json: bool, config: Path | None) -> None:
     """List the accounts."""
     with opened_store(read(config)) as store:
-        rows = [(account.address, _when(account.created_at)) for account in store.accounts()]
+        rows = [(account.address, utc_time(account.created_at)) for account in store.accounts()]
     if as_json:
         print_json([{"address": address, "created_at": created_at} for address, created_at in rows])
     else:
@@ -172,7 +171,3 @@ def _checked(text: str) -> str:
     if len(password) > MAX_PASSWORD or not password.isprintable():
         raise refuse(f"the password is not one line of at most {MAX_PASSWORD} printable characters")
     return password
-
-
-def _when(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

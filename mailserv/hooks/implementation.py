@@ -38,6 +38,7 @@ class Implementation:
     """Made once, called from any thread. The counts are exact under CPython's lock, where an addition is not interrupted."""
 
     __slots__ = (
+        "_changed",
         "_function",
         "_is_answer",
         "_monotonic",
@@ -68,8 +69,10 @@ class Implementation:
         policy: PluginPolicy,
         clock: Clock,
         traced: bool,
+        changed: Callable[[Implementation], None] = lambda _: None,
     ) -> None:
-        """`inline`: it never waits, so it needs no thread of its own. `arguments`: the names that it wants, in its order."""
+        """`inline`: it never waits, so it needs no thread of its own. `arguments`: the names that it wants, in its order.
+        `changed` is told when its breaker has opened or closed, on any thread."""
         spec = SPECS[hook]
         self.plugin = plugin
         self.hook = hook
@@ -80,6 +83,7 @@ class Implementation:
         self.breaker = Breaker(clock)
         self.calls = self.failures = self.abandoned = self.refused = 0
         self.seconds = 0.0
+        self._changed = changed
         self._function = function
         self._pick = _picker(arguments)
         self._is_answer = spec.is_answer
@@ -139,6 +143,7 @@ class Implementation:
             return self._without_answer(f"it answered with a {type(answer).__name__}")
         if self.breaker.failures and self.breaker.succeeded():
             _log.warning("plugin_resumed", plugin=self.plugin, hook=self.hook)
+            self._changed(self)
         return answer
 
     def overran(self) -> Any:
@@ -165,6 +170,7 @@ class Implementation:
         is_first = not self.breaker.failures
         if self.breaker.failed():
             _log.error("plugin_paused", plugin=self.plugin, hook=self.hook, failures=self.breaker.failures)
+            self._changed(self)
         return is_first
 
     def _without_answer(self, reason: str) -> Failure | None:

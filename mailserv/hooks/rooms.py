@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from mailserv.clock import Clock
 from mailserv.logging import get_logger
 from mailserv.mail.plugin import MemoryTable, Names, Services, Submit, Table
+from mailserv.metrics import PluginMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,4 +27,5 @@ class Rooms:
             dns=self.dns or plain.dns,
             table=self.table(name) if self.table else MemoryTable(clock.now),
             submit=self.submit or plain.submit,
+            metrics=PluginMetrics(name),
         )

@@ -7,7 +7,7 @@ the caller stands (`inline = True` on the plugin's class: they never wait) and t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pluggy
@@ -45,6 +45,7 @@ class Runner:
         """`policies`: `[plugins.policy.NAME]`. `traced`: hooks whose every call is logged, or "all"."""
         self._clock = clock or SystemClock()
         self._threads = SessionThreads("plugin")
+        self._watcher: Callable[[Implementation], None] = lambda _: None
         self._hooks: dict[str, tuple[Stretch, ...]] = {}
         for hook in KINDS:
             found = [
@@ -57,6 +58,7 @@ class Runner:
                     policy=(policies or {}).get(each.plugin_name, PluginPolicy()),
                     clock=self._clock,
                     traced=hook in traced or ALL in traced,
+                    changed=lambda which: self._watcher(which),
                 )
                 for each in reversed(getattr(manager.hook, hook).get_hookimpls())
             ]
@@ -64,6 +66,10 @@ class Runner:
                 (inline, tuple(some)) for inline, some in itertools.groupby(found, lambda each: each.inline)
             )
         counting.RUNNERS.add(self)
+
+    def watch(self, watcher: Callable[[Implementation], None]) -> None:
+        """From now on `watcher` is told of each whose breaker opens or closes, on any thread. It must not raise."""
+        self._watcher = watcher
 
     def has(self, hook: str) -> bool:
         """Whether anybody implements it: lets a caller skip making arguments."""

@@ -9,11 +9,15 @@ from typing import Any, Protocol
 
 from mailserv.errors import ConfigError, MailservError, ResolverError, StoreError
 from mailserv.mail.address import Address
+from mailserv.mail.measuring import Count, Level, Metrics, Silent
 from mailserv.mail.message import Content
 
 __all__ = [
     "ConfigError",
+    "Count",
+    "Level",
     "MemoryTable",
+    "Metrics",
     "MxAnswer",
     "MxHost",
     "Names",
@@ -181,7 +185,8 @@ class MemoryTable:
 class Services:
     """`name` is the plugin's own; `now` the clock (epoch seconds); `log` a structlog logger that carries the plugin's name.
 
-    `dns`, `table` and `submit` are described above; `monotonic` are seconds that never go back, for deadlines.
+    `dns`, `table` and `submit` are described above, `metrics` in `mailserv.mail.measuring`;
+    `monotonic` are seconds that never go back, for deadlines.
     """
 
     name: str
@@ -192,6 +197,7 @@ class Services:
     table: Table = field(default_factory=lambda: MemoryTable(lambda: 0.0))
     submit: Submit = field(default_factory=_NoDoor)
     monotonic: Callable[[], float] = field(default=lambda: 0.0)
+    metrics: Metrics = field(default_factory=Silent)
 
 
 @contextmanager

@@ -51,6 +51,9 @@ class Plugin:
         self._table = services.table
         self._now = services.now
         self._log = services.log
+        self._greylisted = services.metrics.count("greylisted")
+        self._passed = services.metrics.count("passed")
+        self._waiting = services.metrics.level("waiting")
 
     @hookimpl
     def check_config(self) -> Iterable[str]:
@@ -76,8 +79,10 @@ class Plugin:
         left = self._seconds_left(triplet)
         log = self._log.bind(session=peer.session_id, ip=peer.ip, reverse_path=str(envelope.reverse_path))
         if left <= 0:
+            self._passed.add()
             log.info("greylist_passed", forward_path=str(forward_path))
             return None
+        self._greylisted.add()
         log.info("greylisted", forward_path=str(forward_path), seconds=left)
         why = f"{network} is new with this sender and recipient: {left} s"
         return tempfail(f"Greylisted: try again in {left} seconds", reason=why)
@@ -106,7 +111,7 @@ class Plugin:
             return min(left, math.ceil(delay))  # the clock may have been put back
         self._table.delete(f"{SINCE}{triplet.key}")
         self._know(f"{PASSED}{triplet.key}", triplet)
-        self._count(WAITING, -1)
+        self._waiting.set(self._count(WAITING, -1))
         self._count(f"{WAITING} {triplet.network}", -1)
         self._succeeded(triplet.network)
         return 0
@@ -123,6 +128,7 @@ class Plugin:
             self._count(f"{WAITING} {triplet.network}", -1)
             self._log.warning("greylist_full", waiting=settings.waiting)
             return False
+        self._waiting.set(waiting)
         self._table.put(f"{SINCE}{triplet.key}", triplet.value(now), now + settings.window)
         return True
 
