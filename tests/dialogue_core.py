@@ -107,7 +107,8 @@ class SmtpDriver:
         self._chunk = chunk
         self._mailboxes = {address.casefold() for address in settings["mailboxes"].split()}
         self._domains = {address.partition("@")[2] for address in self._mailboxes}
-        self._core = SmtpServer(extensions=shipped_table(), limits=WireLimits())
+        self._is_lmtp = settings["service"] == "lmtp"
+        self._core = SmtpServer(extensions=shipped_table(), limits=WireLimits(), is_lmtp=self._is_lmtp)
         self._peer = Peer("192.0.2.1", 40000, settings["service"], "s1")
         self._reverse_path = ""
         self._recipients: list[str] = []
@@ -116,7 +117,7 @@ class SmtpDriver:
         self._body = ""
         self._sasl: SaslExchange | None = None
         self.said = Lines()
-        self._core.greet(Reply(220, "", f"{settings['hostname']} ESMTP"))
+        self._core.greet(Reply(220, "", f"{settings['hostname']} {'LMTP' if self._is_lmtp else 'ESMTP'}"))
         self.said.add(self._core.output())
 
     def send(self, data: bytes) -> None:
@@ -145,7 +146,7 @@ class SmtpDriver:
             message_size=int(self._settings["message_size"]),
             recipients=100,
             can_start_tls=self._settings["tls"] == "yes" and self._peer.tls is None,
-            can_authenticate=self._peer.service != "smtp" and not self._peer.login,
+            can_authenticate=self._peer.service.startswith("sub") and not self._peer.login,
             mechanisms=("PLAIN", "LOGIN"),
             in_transaction=bool(self._recipients),
             is_smtputf8=self._is_smtputf8,
@@ -161,8 +162,13 @@ class SmtpDriver:
                 self._authenticate(self._sasl.step(data))
             case commands.ExtensionCommand():
                 self._extension(event)
-            case commands.Rejected(reply=answer) | commands.ContentRefused(reply=answer):
+            case commands.Rejected(reply=answer):
                 self._core.answer(answer)
+            case commands.ContentRefused(reply=answer):
+                self._core.answer(answer, self._copies())
+            case commands.ContentEnd():
+                copies = self._copies()
+                self._core.answer(self._end_of_data(event.has_bare), copies)
             case commands.Noop():
                 self._core.answer(reply.OK)
             case commands.Quit():
@@ -185,18 +191,19 @@ class SmtpDriver:
                 extensions = shipped_table().ehlo_lines(self.view()) if self._peer.esmtp else []
                 return Reply(250, "", "\n".join([self._settings["hostname"], *extensions]))
             case commands.Mail(reverse_path=path, parameters=parameters):
-                if self._peer.service != "smtp" and not self._peer.login:
+                if self._peer.service.startswith("sub") and not self._peer.login:
                     return reply.NEED_AUTH
                 self._reverse_path, self._is_smtputf8 = str(path), "SMTPUTF8" in parameters
                 self._body = parameters.get("BODY", "").upper()
                 return reply.SENDER_OK
             case commands.Rcpt(forward_path=path):
                 return self._rcpt(path.key.rstrip("@"), path.domain)
-            case commands.ContentEnd():
-                return self._end_of_data(event.has_bare)
             case _:
                 self._reset()
                 return reply.OK
+
+    def _copies(self) -> int:
+        return len(self._recipients) if self._is_lmtp else 1
 
     def _rcpt(self, key: str, domain: str) -> Reply:
         if domain and domain not in self._domains and not self._peer.login:

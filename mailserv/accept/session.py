@@ -11,11 +11,12 @@ from mailserv.accept.auth import AuthDialogue
 from mailserv.accept.context import Context
 from mailserv.accept.deadlines import Deadlines
 from mailserv.accept.extending import become, carry_out, session_view
+from mailserv.accept.tally import Tally
 from mailserv.accept.transaction import Transaction
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.extension import Become, LookUp, SessionView, StartAuth, StartQueue, StartTLS
-from mailserv.mail.peer import Peer
+from mailserv.mail.peer import LMTP, Peer
 from mailserv.mail.reply import Reply, Severity
 from mailserv.net.connection import CONTENT_READ, Connection
 from mailserv.net.gate import Place
@@ -38,14 +39,13 @@ class SmtpSession:
         self._limits = context.settings.limits
         self._clock = context.clock
         self._asked = context.checks.session()
-        self._core = SmtpServer(extensions=context.extensions, limits=WireLimits())
+        self._tally = Tally(self._asked)
+        self._is_lmtp = peer.service == LMTP
+        self._core = SmtpServer(extensions=context.extensions, limits=WireLimits(), is_lmtp=self._is_lmtp)
         self._transaction: Transaction | None = None
         self._auth: AuthDialogue | None = None
         self._closing = False
         self._deadlines = Deadlines(self._clock, self._limits)
-        self._errors = self._unknown = self._failed_logins = 0
-        self._messages = self._commands = 0
-        self._reason = "lost"
 
     def run(self) -> None:
         """Serve until the end, whatever it is; the caller closes the connection."""
@@ -53,16 +53,16 @@ class SmtpSession:
         try:
             self._serve()
         except TimeoutError:
-            self._reason = "timeout"
+            self._tally.reason = "timeout"
             self._farewell(reply.TIMED_OUT)
         except OSError:
-            self._reason = "lost"
+            self._tally.reason = "lost"
         except Exception:  # noqa: BLE001 - one of the three places: a fault of ours costs this session only
-            self._reason = "fault"
+            self._tally.reason = "fault"
             _log.exception("session_failed", session=self._peer.session_id, ip=self._peer.ip)
             self._farewell(Reply(421, "4.3.0", "Local error; closing"))
         finally:
-            if self._reason not in {"quit", "lost"}:
+            if self._tally.reason not in {"quit", "lost"}:
                 self._connection.say_no_more()
             self._end_transaction()
             metrics.sessions(self._peer.service).dec()
@@ -81,7 +81,7 @@ class SmtpSession:
             if event is not None:
                 handlers[type(event)](self, event)
                 if self._asked.ends:
-                    self._reason, self._closing = "refused", True
+                    self._tally.reason, self._closing = "refused", True
                 continue
             self._flush()
             if self._place.leave_with is not None and not self._place.busy:
@@ -103,7 +103,7 @@ class SmtpSession:
         return refusal is None
 
     def _greeting(self) -> Reply:
-        return Reply(220, "", f"{self._context.settings.hostname} ESMTP mailserv")
+        return Reply(220, "", f"{self._context.settings.hostname} {'LMTP' if self._is_lmtp else 'ESMTP'} mailserv")
 
     def _refusal_to_greet(self) -> Reply | None:
         verdict = self._asked.connect(self._peer)
@@ -111,7 +111,7 @@ class SmtpSession:
             return None
         # RFC 5321 §4.3.2 knows two refusals in place of a greeting.
         code = 421 if verdict.reply.severity is Severity.TRANSIENT else 554
-        self._reason = "refused"
+        self._tally.reason = "refused"
         self._log_refused("connect", verdict.reply)
         return replace(verdict.reply, code=code)
 
@@ -151,7 +151,7 @@ class SmtpSession:
 
     def _dismissed(self) -> None:
         assert self._place.leave_with is not None
-        self._reason = "dismissed"
+        self._tally.reason = "dismissed"
         self._farewell(self._place.leave_with)
 
     # ---------------------------------------------------------------- events
@@ -179,7 +179,7 @@ class SmtpSession:
     def _on_mail(self, event: commands.Mail) -> None:
         farewell = self._place.begin()
         if farewell is not None:
-            self._reason = "dismissed"
+            self._tally.reason = "dismissed"
             self._close_with(farewell)
             return
         transaction, answer = Transaction.open(self._context, self._peer, event, self._connection.local_ip, self._asked)
@@ -195,9 +195,11 @@ class SmtpSession:
         if not answer.is_positive:
             path = str(self._transaction.envelope.reverse_path)
             self._log_refused("rcpt", answer, reverse_path=path, forward_path=str(event.forward_path))
-            self._unknown += answer.enhanced == reply.UNKNOWN_USER.enhanced
-            if self._unknown >= self._limits.unknown_recipients:
-                self._reason = "unknown recipients"
+            self._tally.unknown += answer.enhanced == reply.UNKNOWN_USER.enhanced
+            if (
+                self._tally.unknown >= self._limits.unknown_recipients and not self._is_lmtp
+            ):  # a neighbour guesses nothing
+                self._tally.reason = "unknown recipients"
                 self._core.answer(answer)
                 self._close_with(reply.TOO_MANY_ERRORS)
                 return
@@ -231,28 +233,33 @@ class SmtpSession:
 
     def _on_content_end(self, event: commands.ContentEnd) -> None:
         assert self._transaction is not None
-        answer = self._transaction.finish(has_bare=event.has_bare)
-        self._messages += answer.is_positive
+        answer, copies = self._transaction.finish(has_bare=event.has_bare), self._copies()
+        self._tally.messages += answer.is_positive
         self._transaction = None
         self._place.end()
-        self._core.answer(answer)
+        self._core.answer(answer, copies)
         if self._place.leave_with is not None:
-            self._reason = "dismissed"
+            self._tally.reason = "dismissed"
             self._close_with(self._place.leave_with)
 
     def _on_content_refused(self, event: commands.ContentRefused) -> None:
+        copies = self._copies()
         self._end_transaction()
         self._log_refused("content", event.reply)
-        self._reason = "refused"
-        self._core.answer(event.reply)
+        self._tally.reason = "refused"
+        self._core.answer(event.reply, copies)
         self._closing = True
+
+    def _copies(self) -> int:
+        """How many replies the end of the content has: one, or by LMTP one for each recipient (RFC 2033 §4.2)."""
+        return len(self._transaction.envelope.recipients) if self._is_lmtp and self._transaction else 1
 
     def _on_rset(self, _: commands.Rset) -> None:
         self._end_transaction()
         self._core.answer(reply.OK)
 
     def _on_quit(self, _: commands.Quit) -> None:
-        self._reason = "quit"
+        self._tally.reason = "quit"
         self._place.vacate()
         self._core.answer(reply.CLOSING)
         self._closing = True
@@ -285,26 +292,26 @@ class SmtpSession:
             self._place.engaged = True
             self._peer = replace(self._peer, login=self._auth.login)
         elif step.code == reply.AUTH_FAILED.code:
-            self._failed_logins += 1
+            self._tally.failed_logins += 1
         self._auth = None
         if step.code == 421:
-            self._reason = "logins"
+            self._tally.reason = "logins"
             self._close_with(step)
             return
         self._core.answer(step)
-        if self._failed_logins >= self._limits.failed_logins:
-            self._reason = "logins"
+        if self._tally.failed_logins >= self._limits.failed_logins:
+            self._tally.reason = "logins"
             self._close_with(reply.TOO_MANY_ERRORS)
 
     def _on_rejected(self, event: commands.Rejected) -> None:
-        self._errors += event.reply is not reply.NEED_RSET  # chunks that were pipelined behind a refused one
+        self._tally.errors += event.reply is not reply.NEED_RSET  # chunks that were pipelined behind a refused one
         self._log_refused(event.command, event.reply)
         self._core.answer(event.reply)
         if event.close:
-            self._reason = "refused"
+            self._tally.reason = "refused"
             self._closing = True
-        elif self._errors >= self._limits.errors:
-            self._reason = "errors"
+        elif self._tally.errors >= self._limits.errors:
+            self._tally.reason = "errors"
             self._close_with(reply.TOO_MANY_ERRORS)
 
     _HANDLERS: ClassVar[dict[type[Any], Callable[[SmtpSession, Any], None]]] = {
@@ -332,7 +339,7 @@ class SmtpSession:
         """STARTTLS: nothing may follow it before the handshake (invariant 6)."""
         if self._core.has_input:
             self._log_refused("starttls", reply.EARLY_DATA)
-            self._reason = "refused"
+            self._tally.reason = "refused"
             self._core.answer(reply.EARLY_DATA)
             self._closing = True
             return
@@ -350,7 +357,7 @@ class SmtpSession:
             context = self._context.certificates.context(self._peer.service)
             tls = self._connection.start_tls(context, self._clock.monotonic() + self._limits.command_timeout)
         except OSError as error:
-            self._reason = "tls"
+            self._tally.reason = "tls"
             _log.info("tls_failed", session=self._peer.session_id, ip=self._peer.ip, error=str(error))
             return False
         # RFC 3207 §4.2: all of it is forgotten.
@@ -373,26 +380,9 @@ class SmtpSession:
         self._closing = True
 
     def _log_refused(self, command: str, answer: Reply, **more: str) -> None:
-        metrics.refused(self._peer.service, str(answer.code)).inc()
-        peer = self._peer
-        why = self._asked.why()
-        _log.info("refused", session=peer.session_id, ip=peer.ip, command=command, reply=str(answer), why=why, **more)
+        self._tally.refused(self._peer, command, answer, **more)
 
     def _log_end(self) -> None:
-        peer = self._peer
-        seconds = round(self._deadlines.age, 3)
-        errors = self._errors + self._unknown + self._failed_logins
-        _log.info(
-            "session",
-            session=peer.session_id,
-            service=peer.service,
-            ip=peer.ip,
-            helo=peer.helo,
-            tls=peer.tls.version if peer.tls else "",
-            login=peer.login,
-            messages=self._messages,
-            errors=errors,
-            seconds=seconds,
-            reason=self._reason,
-        )
-        self._context.checks.session_closed(peer, self._messages, errors, seconds, self._reason)
+        tally, seconds = self._tally, round(self._deadlines.age, 3)
+        tally.ended(self._peer, seconds)
+        self._context.checks.session_closed(self._peer, tally.messages, tally.all_errors, seconds, tally.reason)

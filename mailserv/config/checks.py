@@ -72,9 +72,17 @@ def _listen(settings: Settings, findings: Findings) -> None:
             findings.wrong(path, f'"{block.address}" is there twice')
         taken.add(bound)
         if block.service == "lmtp":
-            findings.wrong(("listen", index, "service"), "lmtp is not available in this version")
+            _lmtp(path, bound, findings)
         if block.service == "metrics" and not ip_address(bound[0]).is_private:
             findings.warn(path, "everybody who reaches this address can read the metrics")
+
+
+def _lmtp(path: tuple[str | int, ...], bound: tuple[str, int], findings: Findings) -> None:
+    """RFC 2033 §5: not on port 25, and not over a wide area."""
+    if bound[1] == 25:
+        findings.wrong(path, "port 25 is SMTP's, where LMTP must not be spoken (RFC 2033)")
+    if not ip_address(bound[0]).is_private:
+        findings.warn(path, "everybody who reaches this address delivers into mailboxes, past the rules of port 25")
 
 
 def _tls(settings: Settings, findings: Findings) -> None:

@@ -10,7 +10,7 @@ from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 
-SMTP_SERVICES = frozenset({"smtp", "submission", "submissions"})
+SMTP_SERVICES = frozenset({"smtp", "submission", "submissions", "lmtp"})
 
 
 @dataclass(frozen=True, slots=True)

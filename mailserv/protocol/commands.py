@@ -166,6 +166,11 @@ COMMANDS: dict[bytes, type[Event]] = {
     b"QUIT": Quit,
 }
 
+# RFC 2033 §4.1: LHLO in place of EHLO and HELO, which are not recognized.
+LMTP_COMMANDS: dict[bytes, type[Event]] = {b"LHLO": Ehlo} | {
+    verb: event for verb, event in COMMANDS.items() if event not in (Helo, Ehlo)
+}
+
 # Verbs of other RFCs: 502 where nobody brings them (RFC 5321 §4.2.4 keeps 500 for what is not recognized).
 NOT_OURS = frozenset(b"VRFY EXPN HELP TURN SEND SOML SAML ETRN ATRN AUTH STARTTLS BDAT BURL".split())
 
@@ -198,11 +203,11 @@ def _is_control(character: str) -> bool:
 
 def parse_simple(verb: bytes, text: str) -> Event | Reply:
     """A command without a path: its verb in capitals, and the text after it."""
-    if verb == b"EHLO" or verb == b"HELO":
+    if verb == b"EHLO" or verb == b"HELO" or verb == b"LHLO":
         raw = text.encode("utf-8")
         if not raw or len(raw) > MAX_HELO or raw.translate(None, _HELO_CHARACTERS):
             return replies.SYNTAX
-        return Ehlo(text) if verb == b"EHLO" else Helo(text)
+        return Helo(text) if verb == b"HELO" else Ehlo(text)
     if text and verb != b"NOOP":
         return replies.SYNTAX  # RFC 5321 §4.3.2: an argument where none may be is 501
     return _BARE[verb]

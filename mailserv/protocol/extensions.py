@@ -8,7 +8,7 @@ from functools import cache
 from mailserv.mail import reply as replies
 from mailserv.mail.extension import Parameter, SessionView, SMTPExtension, Verb
 from mailserv.mail.reply import Reply
-from mailserv.protocol.commands import COMMANDS, NOT_OURS, RawParameters
+from mailserv.protocol.commands import COMMANDS, LMTP_COMMANDS, NOT_OURS, RawParameters
 
 
 class ExtensionTable:
@@ -77,7 +77,7 @@ class ExtensionTable:
 
     def _claim_verb(self, extension: SMTPExtension, verb: Verb) -> None:
         name = verb.name.upper()
-        if name in self._verbs or name.encode() in COMMANDS:
+        if name in self._verbs or name.encode() in COMMANDS.keys() | LMTP_COMMANDS.keys():
             raise ValueError(f"two claim the verb {name}")
         self._verbs[name] = (extension, verb)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mailserv.mail import reply as replies
 from mailserv.mail.extension import Payload, SessionView
@@ -18,9 +18,11 @@ View = Callable[[], SessionView]
 class CommandReader:
     """`is_esmtp`: the last greeting was EHLO. `is_smtputf8`: the transaction is internationalised. One thread."""
 
-    __slots__ = ("_extensions", "is_esmtp", "is_smtputf8")
+    __slots__ = ("_commands", "_extensions", "is_esmtp", "is_smtputf8")
 
-    def __init__(self, extensions: ExtensionTable) -> None:
+    def __init__(self, extensions: ExtensionTable, known: Mapping[bytes, type[Event]]) -> None:
+        """`known`: the verbs of the core, SMTP's or LMTP's."""
+        self._commands = known
         self._extensions = extensions
         self.is_esmtp = False
         self.is_smtputf8 = False
@@ -29,7 +31,7 @@ class CommandReader:
         """The event for a line without its CRLF. `view` is called only when an extension is concerned."""
         word, _, rest = line.rstrip(b" \t").partition(b" ")  # RFC 5321 §4.1.1: tolerate trailing white space
         word = word.upper()
-        command = commands.COMMANDS.get(word)
+        command = self._commands.get(word)
         if command is None:
             return self._other(word, rest, phase, view)
         text = commands.readable(rest)

@@ -14,6 +14,8 @@ from mailserv.errors import ProtocolError
 from mailserv.mail import reply as replies
 from mailserv.mail.reply import Reply
 from mailserv.protocol.commands import (
+    COMMANDS,
+    LMTP_COMMANDS,
     AuthLine,
     Chunk,
     ChunkEnd,
@@ -63,8 +65,9 @@ class SmtpServer:
         "_reader",
     )
 
-    def __init__(self, *, extensions: ExtensionTable, limits: WireLimits) -> None:
-        self._reader = CommandReader(extensions)
+    def __init__(self, *, extensions: ExtensionTable, limits: WireLimits, is_lmtp: bool = False) -> None:
+        """`is_lmtp`: the greeting is LHLO (RFC 2033 §4.1), and the end of a content has a reply for each recipient."""
+        self._reader = CommandReader(extensions, LMTP_COMMANDS if is_lmtp else COMMANDS)
         self._line_limit = limits.command_line + extensions.line_growth
         self._auth_limit = limits.auth_line
         self._lines = LineReader()
@@ -139,10 +142,13 @@ class SmtpServer:
         """Queue the banner: 220, or 554 and 421 for a client that is not welcome."""
         self._out.append(reply.encode())
 
-    def answer(self, reply: Reply) -> None:
-        """The answer to the last event. A 421 closes the session, whatever it answers (RFC 5321 §3.8)."""
+    def answer(self, reply: Reply, copies: int = 1) -> None:
+        """The answer to the last event. A 421 closes the session, whatever it answers (RFC 5321 §3.8).
+
+        `copies`: of the answer to the end of a content, one for each recipient that was accepted (RFC 2033 §4.2).
+        """
         event = self._take_pending()
-        self._out.append(reply.encode())
+        self._out.append(reply.encode() if copies == 1 else reply.encode() * copies)
         if reply.code == 421 or (type(event) is Rejected and event.close):
             self._phase = Phase.CLOSED
         elif reply.code < 400 or self._phase is Phase.AUTH or type(event) in MOVES_ANYWAY:

@@ -21,7 +21,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     action: Annotated[Literal["allow", "deny"], msgspec.Meta(description="allow: no later rule is looked at")]
     networks: Annotated[tuple[Network, ...], msgspec.Meta(description="clients that it fits; none: every client")] = ()
     services: Annotated[
-        tuple[Literal["smtp", "submission", "submissions"], ...],
+        tuple[Literal["smtp", "submission", "submissions", "lmtp"], ...],
         msgspec.Meta(description="services that it fits; none: each"),
     ] = ()
     reply: Annotated[str, msgspec.Meta(description="what a denied client is told")] = "Access denied"

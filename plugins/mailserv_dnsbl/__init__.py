@@ -62,7 +62,7 @@ class Plugin:
 
     @hookimpl
     def smtp_rcpt(self, peer: Peer, envelope: Envelope, forward_path: Address) -> Verdict | None:
-        if peer.login or peer.relay or forward_path.local_part.lower() == "postmaster":
+        if not peer.is_stranger or forward_path.local_part.lower() == "postmaster":
             return None  # who is on a list by mistake has to reach somebody (RFC 5321 §4.5.1)
         if not self._settings.zones or is_within(peer.ip, self._settings.networks):
             return None

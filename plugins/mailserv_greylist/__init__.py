@@ -68,7 +68,7 @@ class Plugin:
 
     @hookimpl
     def smtp_rcpt(self, peer: Peer, envelope: Envelope, forward_path: Address) -> Verdict | None:
-        if peer.login or peer.relay or is_within(peer.ip, self._settings.networks):
+        if not peer.is_stranger or is_within(peer.ip, self._settings.networks):
             return None
         network = str(network_of(peer.ip, V4_BITS, V6_BITS))
         if self._is_known(f"{NETWORK}{network}"):

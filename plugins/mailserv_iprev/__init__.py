@@ -29,7 +29,7 @@ class Plugin:
 
     @hookimpl
     def message_authenticate(self, peer: Peer) -> Sequence[AuthResult] | None:
-        if peer.login or peer.relay:
+        if not peer.is_stranger:
             return None  # the name of somebody's phone says nothing: who it is, the login has proven
         result, name, reason = look_up(self._dns, peer.ip, self._settings.names)
         return [AuthResult("iprev", result, (("policy.iprev", peer.ip),), reason, name)]

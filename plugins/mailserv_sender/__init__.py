@@ -50,7 +50,7 @@ class Plugin:
     @hookimpl
     def smtp_mail(self, peer: Peer, envelope: Envelope) -> Verdict | None:
         domain = envelope.reverse_path.domain
-        if not domain or domain in self._domains or peer.login or peer.relay:
+        if not domain or domain in self._domains or not peer.is_stranger:
             return None  # a bounce has no sender (RFC 5321 §4.5.5)
         if is_within(peer.ip, self._settings.networks):
             return None

@@ -25,6 +25,7 @@ bounce unix - - n - 0 bounce
 defer unix - - n - 0 bounce
 trace unix - - n - 0 bounce
 smtp unix - - n - - smtp
+lmtp unix - - n - - lmtp
 error unix - - n - - error
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
