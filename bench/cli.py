@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from bench.errors import Failed
+from bench.meter import wait_for_quiet
 from bench.quiet import PLUGINS
 from bench.report import PAGE, put_between_marks, section
 from bench.server import Peer
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         workload = WORKLOADS[name]
         options = Options(wanted.sessions, wanted.modes, wanted.messages)
         peers, versions = _present(wanted.peers or workload.peers, wanted.mailserv_processes)
-        results = run(workload, peers, options, wanted.repeat)
+        results = run(workload, peers, options, wanted.repeat, wanted.quiet)
         command = " ".join(["bench/run", name, *(word for word in arguments if word not in wanted.workloads)])
         cells = workload.cells(options)
         lines = section(workload, results, cells, versions, command=command, rounds=wanted.repeat)
@@ -41,12 +42,13 @@ def main(arguments: Sequence[str]) -> int:
     return int(failed)
 
 
-def run(workload: Workload, peers: Sequence[Peer], options: Options, rounds: int) -> Results:
+def run(workload: Workload, peers: Sequence[Peer], options: Options, rounds: int, quiet: float = 0.0) -> Results:
     """Everything in turn: each peer in each cell, then all of it again."""
     results = Results()
     for number in range(1, rounds + 1):
         for task in (workload.tasks or workload.cells)(options):
             for peer in peers:
+                wait_for_quiet(quiet)
                 _measure(workload, peer, task, options, results, f"{workload.name} {number}/{rounds}")
     return results
 
@@ -75,6 +77,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--messages", type=int, default=0, help="how many, instead of the workload's own number")
     made.add_argument("--repeat", type=int, default=3, help="rounds (default: 3)")
     made.add_argument("--mailserv-processes", type=int, default=0, metavar="N", help="[limits] processes = N")
+    made.add_argument(
+        "--quiet",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="before each, wait up to S seconds until nobody else works",
+    )
     made.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
     return made
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.tree import TICK, Tree, peak_memory
+
+QUIET_SECONDS = 1.0  # the moment in which the machine must be quiet
+QUIET_SHARE = 0.1  # of its CPU time that others may have in it
 
 
 @dataclass(slots=True)
@@ -37,6 +41,17 @@ def metered(server: Tree, *next_hops: Tree) -> Iterator[Meter]:
     others = busy - meter.server - meter.clients
     meter.others = max(0.0, 100 * others / ((busy + idle) or 1))
     meter.peak = peak.octets
+
+
+def wait_for_quiet(seconds: float) -> None:
+    """Wait until the machine does nearly nothing else for a moment, or for so many seconds at most."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        before = _machine()
+        time.sleep(QUIET_SECONDS)
+        busy, idle = (now - then for now, then in zip(_machine(), before, strict=True))
+        if busy < QUIET_SHARE * (busy + idle):
+            return
 
 
 def _machine() -> tuple[float, float]:

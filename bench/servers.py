@@ -14,6 +14,8 @@ from bench.server import Peer
 
 BOTH = {"postfix": ("postfix", "postfix-tuned")}
 """What a name on the command line stands for, where that is more than itself."""
+PROCESSES = (2, 3, 4)
+"""mailserv-2 is mailserv with two processes, to be measured beside mailserv as it is shipped."""
 
 
 def choose(names: Iterable[str], processes: int = 0) -> Iterator[Peer]:
@@ -30,6 +32,7 @@ def choose(names: Iterable[str], processes: int = 0) -> Iterator[Peer]:
             Mailserv(processes=processes),
             Mailserv("mailserv-inline", processes, "inline"),
             Mailserv("mailserv-helpers", processes, "helpers"),
+            *(Mailserv(f"mailserv-{number}", number) for number in PROCESSES),
         )
     }
     for name in dict.fromkeys(name for given in names for name in BOTH.get(given, (given,))):
