@@ -20,22 +20,23 @@ PROCESSES = (2, 3, 4)
 
 def choose(names: Iterable[str], processes: int = 0) -> Iterator[Peer]:
     """The servers with these names, in this order. ValueError when there is none of a name."""
-    every: dict[str, Peer] = {
-        peer.name: peer
-        for peer in (
-            Postfix("postfix", tuned=False),
-            Postfix("postfix-tuned", tuned=True),
-            Haraka(),
-            OpenSMTPD(),
-            Exim(),
-            Dovecot(),
-            Mailserv(processes=processes),
-            Mailserv("mailserv-inline", processes, "inline"),
-            Mailserv("mailserv-helpers", processes, "helpers"),
-            *(Mailserv(f"mailserv-{number}", number) for number in PROCESSES),
-        )
-    }
+    every = {peer.name: peer for peer in _peers(processes)}
     for name in dict.fromkeys(name for given in names for name in BOTH.get(given, (given,))):
         if name not in every:
             raise ValueError(f"no server {name!r}; there are {', '.join(every)}")
         yield every[name]
+
+
+def _peers(processes: int) -> list[Peer]:
+    return [
+        Postfix("postfix", tuned=False),
+        Postfix("postfix-tuned", tuned=True),
+        Haraka(),
+        OpenSMTPD(),
+        Exim(),
+        Dovecot(),
+        Mailserv(processes=processes),
+        Mailserv("mailserv-inline", processes, "inline"),
+        Mailserv("mailserv-helpers", processes, "helpers"),
+        *(Mailserv(f"mailserv-{number}", number) for number in PROCESSES),
+    ]
