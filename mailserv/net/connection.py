@@ -53,17 +53,22 @@ class Connection:
             return b""
 
     def send(self, data: bytes, deadline: float) -> None:
-        """Send it all. Raises TimeoutError at the deadline and OSError when the peer is gone."""
-        wait = deadline - self._clock.monotonic()
-        if wait <= 0:
-            raise TimeoutError
+        """Send it all. Raises TimeoutError at the deadline and OSError when the peer is gone.
+
+        Not by `sendall`: that waits anew after each piece, so that a peer who takes an octet now and then never meets an end.
+        """
+        sent = 0
         try:
-            if self._tls:
-                self._sock.settimeout(wait)
-            elif abs(wait - self._send_timeout) > 0.5:
-                self._send_timeout = wait
-                self._set_timeout(socket.SO_SNDTIMEO, wait)
-            self._sock.sendall(data)
+            while sent < len(data):
+                wait = deadline - self._clock.monotonic()
+                if wait <= 0:
+                    raise TimeoutError
+                if self._tls:
+                    self._sock.settimeout(wait)
+                elif abs(wait - self._send_timeout) > 0.5:
+                    self._send_timeout = wait
+                    self._set_timeout(socket.SO_SNDTIMEO, wait)
+                sent += self._sock.send(memoryview(data)[sent:] if sent else data)
         except (BlockingIOError, ssl.SSLWantWriteError) as error:
             raise TimeoutError from error
 
@@ -102,9 +107,10 @@ class Connection:
         """
         self._shutdown(socket.SHUT_WR)
         try:
+            self._sock.setblocking(False)  # MSG_DONTWAIT would not do: Python waits by itself where a timeout is set
             for _ in range(UNREAD_READS):
                 # socket.socket: under TLS too these are only bytes to be thrown away
-                if not socket.socket.recv(self._sock, CONTENT_READ, socket.MSG_DONTWAIT):
+                if not socket.socket.recv(self._sock, CONTENT_READ):
                     return
         except OSError:
             return  # nothing more is there, or nobody

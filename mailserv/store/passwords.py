@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
 
@@ -10,7 +10,10 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # memory_cost in KiB
-_places = threading.BoundedSemaphore(2)  # 19 MiB and a core each: a flood of logins waits, it does not exhaust us
+
+# 19 MiB and a core each: a flood of logins waits, it does not exhaust us. On threads of their own, because the C library
+# keeps such a block for each thread that ever asked for one: two hundred sessions would hold half a gigabyte for good.
+_hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hashing")
 
 # The hash of a random password that nobody kept, with the same parameters: what a login to no account is checked
 # against, so that the time of the answer does not tell whether there is one.
@@ -19,8 +22,7 @@ _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$tthrLubG1toYe8WbsgBijw$UxbKbtqrSMz4jIX
 
 def hash_password(password: str) -> str:
     """The hash to store. Takes some 20 ms. Any thread."""
-    with _places:
-        return _hasher.hash(_octets(password))
+    return _hashing.submit(_hasher.hash, _octets(password)).result()
 
 
 class Hasher(Protocol):
@@ -36,17 +38,20 @@ def verify_password(stored: str | None, password: str, *, hasher: Hasher = _hash
 
     Takes some 20 ms, and waits while two others are being verified. Any thread.
     """
-    with _places:
-        if stored is not None:
-            try:
-                return hasher.verify(stored, _octets(password))
-            except InvalidHashError:
-                pass  # damaged, or made by hand: as good as no account
-            except VerificationError:
-                return False
-        with suppress(VerificationError):
-            hasher.verify(_NOBODY, _octets(password))
-        return False
+    return _hashing.submit(_verify, stored, _octets(password), hasher).result()
+
+
+def _verify(stored: str | None, password: bytes, hasher: Hasher) -> bool:
+    if stored is not None:
+        try:
+            return hasher.verify(stored, password)
+        except InvalidHashError:
+            pass  # damaged, or made by hand: as good as no account
+        except VerificationError:
+            return False
+    with suppress(VerificationError):
+        hasher.verify(_NOBODY, password)
+    return False
 
 
 def _octets(password: str) -> bytes:

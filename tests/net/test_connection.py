@@ -82,6 +82,58 @@ def test_a_reader_that_reads_nothing_meets_the_deadline(pair: tuple[Connection, 
         connection.send(b"x", at(-1))
 
 
+@pytest.fixture(params=["plain", "tls"])
+def over_tcp(
+    request: pytest.FixtureRequest, authority: trustme.CA, tmp_path: Path
+) -> Iterator[tuple[Connection, socket.socket]]:
+    """Of the kind that a session has: for others the kernel counts waits in another way."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as peer:
+        connection = Connection(listener.accept()[0], CLOCK)
+        if request.param == "tls":
+            server = server_context(*write_pair(authority, tmp_path))
+            shaking = threading.Thread(target=connection.start_tls, args=(server, at(LATER)))
+            shaking.start()
+            context = ssl.create_default_context()
+            authority.configure_trust(context)
+            peer = context.wrap_socket(peer, server_hostname="mail.example.org")
+            shaking.join()
+        yield connection, peer
+        connection.close()
+        peer.close()
+
+
+def test_a_reader_that_takes_a_little_now_and_then_does_not_move_the_deadline(
+    over_tcp: tuple[Connection, socket.socket],
+) -> None:
+    connection, peer = over_tcp
+    over = threading.Event()
+
+    def take_a_little_now_and_then() -> None:
+        while not over.wait(0.02):
+            peer.recv(65536)
+
+    reader = threading.Thread(target=take_a_little_now_and_then)
+    reader.start()
+    deadline = at(0.3)
+    try:
+        with pytest.raises(TimeoutError):
+            connection.send(b"x" * 30_000_000, deadline)
+        assert CLOCK.monotonic() - deadline < 1.0
+    finally:
+        over.set()
+        reader.join()
+
+
+def test_saying_no_more_waits_for_nobody(over_tcp: tuple[Connection, socket.socket]) -> None:
+    connection, peer = over_tcp
+    peer.sendall(b"QUIT\r\n")
+    assert connection.receive(at(LATER)) == b"QUIT\r\n"
+    began = CLOCK.monotonic()
+    connection.say_no_more()
+    assert CLOCK.monotonic() - began < LATER / 2
+    assert peer.recv(100) == b""
+
+
 def test_sending_to_nobody_is_an_error(pair: tuple[Connection, socket.socket]) -> None:
     connection, peer = pair
     peer.close()
