@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from mailserv.bounce.policy import Bouncer, asks
 from mailserv.mail.delivery import Delivery, QueuedRow
@@ -12,6 +13,7 @@ from mailserv.mail.outcome import Delivered, Success
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import MAILBOX, Route
+from mailserv.mail.trace import TraceEntry
 
 _IN_MAILBOX = Delivered(Reply(250, "2.1.5", "Delivered"))
 _EXPANDED = Delivered(Reply(250, "2.1.5", "Expanded"), success=Success.EXPANDED)
@@ -19,11 +21,14 @@ _EXPANDED = Delivered(Reply(250, "2.1.5", "Expanded"), success=Success.EXPANDED)
 Resolved = Iterable[tuple[Recipient, Resolution]]
 
 
-def success_notices(bouncer: Bouncer, acceptance: Acceptance, resolved: Resolved) -> tuple[Acceptance, ...]:
-    """What the reverse-path is to be told at once; committed together with the message. Raises what reading content does."""
+def success_notices(
+    bouncer: Bouncer, acceptance: Acceptance, resolved: Resolved
+) -> tuple[Acceptance, tuple[Acceptance, ...]]:
+    """What the reverse-path is to be told at once, committed together with the message, whose trace may have got longer.
+    Raises what `Bouncer` does."""
     rows = [row for recipient, resolution in resolved for row in _rows(recipient, resolution)]
     if not rows:
-        return ()
+        return acceptance, ()
     delivery = Delivery(
         queue_id=acceptance.queue_id,
         reverse_path=acceptance.reverse_path,
@@ -34,7 +39,9 @@ def success_notices(bouncer: Bouncer, acceptance: Acceptance, resolved: Resolved
         route=Route(MAILBOX, ""),
         rows=tuple(row for row, _ in rows),
     )
-    return bouncer.succeeded(delivery, rows, acceptance.received_at)
+    trace: list[TraceEntry] = []
+    notices = bouncer.succeeded(delivery, rows, acceptance.received_at, trace)
+    return (replace(acceptance, trace=(*acceptance.trace, *trace)) if trace else acceptance), notices
 
 
 def parameters_onward(recipient: Recipient, resolution: Resolution) -> Mapping[str, str]:

@@ -167,7 +167,7 @@ class Transaction:
             self._sink.discard()
             return self._refused(reply.TOO_MANY_HOPS)
         try:
-            notices = success_notices(self._context.bouncer, acceptance, self._resolutions)
+            acceptance, notices = success_notices(self._context.bouncer, acceptance, self._resolutions)
             self._context.store.accept(acceptance, notices)
         except StoreError as error:
             if not isinstance(error, MailboxFull):

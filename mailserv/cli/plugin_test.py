@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,22 @@ from mailserv.hooks.rooms import Rooms
 from mailserv.hooks.runner import Runner
 from mailserv.hooks.specs import KINDS, Kind
 from mailserv.mail.address import Address, parse_mailbox
+from mailserv.mail.finding import Finding
 from mailserv.mail.message import BytesContent
 from mailserv.mail.verdict import Observed, Verdict
 from mailserv.resolver import Resolver
 from mailserv.settings import Settings
 
-SESSION = ("smtp_connect", "smtp_helo", "smtp_mail", "smtp_rcpt", "smtp_data", "message_check")
+SESSION = (
+    "smtp_connect",
+    "smtp_helo",
+    "smtp_mail",
+    "smtp_rcpt",
+    "smtp_data",
+    "message_authenticate",
+    "message_check",
+    "message_scan",
+)
 
 
 @click.command("test")
@@ -87,17 +97,35 @@ def _ask(runner: Runner, sample: Sample) -> Iterator[tuple[str, str, str, float]
 
 def _answer(runner: Runner, hook: str, sample: Sample) -> tuple[str, str]:
     arguments = sample.arguments(hook)
-    if KINDS[hook] is Kind.PROVIDE:
+    if KINDS[hook] is not Kind.DECIDE:
         try:
-            found: Any = runner.provide(hook, **arguments)
+            return _found(runner, hook, arguments)
         except PluginError as error:
             return "a temporary failure", error.reason
-        return ("no opinion" if found is None else str(found)), ""
     observed: list[Observed] = []
     verdict: Verdict | None = runner.decide(hook, observed, **arguments)
     if observed:
         return f"{observed[0].verdict.reply} (observed only)", observed[0].verdict.reason
     return ("no opinion", "") if verdict is None else (str(verdict.reply), verdict.reason)
+
+
+def _found(runner: Runner, hook: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
+    """Of a hook that has more to say than yes or no. Raises PluginError."""
+    if KINDS[hook] is Kind.PROVIDE:
+        found: Any = runner.provide(hook, **arguments)
+        return ("no opinion" if found is None else str(found)), ""
+    for _, answer in runner.gather(hook, **arguments):
+        if isinstance(answer, Finding):
+            return _finding(answer)
+        return ", ".join(f"{each.method}={each.result}" for each in answer), " ".join(each.reason for each in answer)
+    return "no opinion", ""
+
+
+def _finding(finding: Finding) -> tuple[str, str]:
+    if finding.verdict is not None:
+        return str(finding.verdict.reply), finding.verdict.reason
+    score = "" if finding.score is None else f", score {finding.score:g}"
+    return f"found {finding.found or 'nothing'}{score}", ""
 
 
 def _path(text: str, *, may_be_null: bool) -> Address:

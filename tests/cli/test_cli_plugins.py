@@ -43,6 +43,22 @@ class Plugin:
         return tempfail("Too long") if content.size > 100 else None
 '''
 
+FINDER = """
+from mailserv import hookimpl
+from mailserv.mail.auth_result import AuthResult
+from mailserv.mail.finding import Finding
+
+class Plugin:
+    def __init__(self, settings, services):
+        pass
+    @hookimpl
+    def message_authenticate(self):
+        return [AuthResult("iprev", "fail", reason="no name"), AuthResult("spf", "none")]
+    @hookimpl
+    def message_scan(self):
+        return Finding("spam", 4.5)
+"""
+
 
 @pytest.fixture
 def polite(mailserv: Command) -> Command:
@@ -103,6 +119,16 @@ def test_test_reads_the_message_from_a_file_as_the_wire_would_bring_it(polite: C
     message.write_bytes(b"Subject: x\n\n" + b"x" * 200 + b"\n")
     out = polite("plugin", "test", "polite", "--message", str(message)).out
     assert "451 4.7.1 Too long" in out
+
+
+def test_test_shows_what_was_found_in_a_message(polite: Command) -> None:
+    (polite.folder / "plugins" / "finder.py").write_text(FINDER)
+    polite.config.write_text(polite.config.read_text().replace('["polite"]', '["polite", "finder"]'))
+    rows = json.loads(polite("plugin", "test", "finder", "--json").out)
+    assert [(row["hook"], row["answer"], row["reason"]) for row in rows] == [
+        ("message_authenticate", "iprev=fail, spf=none", "no name "),
+        ("message_scan", "found spam, score 4.5", ""),
+    ]
 
 
 def test_test_refuses_what_is_no_address(polite: Command) -> None:

@@ -387,3 +387,10 @@ def test_a_reload_knows_what_it_can_change_and_what_it_cannot(write: Write) -> N
     )
     assert changes.restart == ("listen", "queue.workers")
     assert diff(old, old).reloadable == diff(old, old).restart == ()
+
+
+@pytest.mark.parametrize(("address", "count"), [("192.168.0.1:24", 0), ("127.0.0.1:24", 0), ("8.8.8.8:24", 1)])
+def test_lmtp_that_everybody_reaches_is_warned_of(write: Write, address: str, count: int) -> None:
+    lmtp = HEAD.replace('listen = [{ service = "smtp", address = "0.0.0.0:25" }]', "")
+    found = warnings(write(lmtp + f'[[listen]]\nservice = "lmtp"\naddress = "{address}"\n'))
+    assert len([text for text in found if "past the rules of port 25" in text]) == count

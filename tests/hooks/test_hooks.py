@@ -337,6 +337,24 @@ def test_hook_dsn_policy_stops_what_is_told_of_one_recipient(tmp_path: Path) -> 
         assert [entry.event for entry in trace][-2:] == ["failed", "notice_stopped"]
 
 
+@pytest.mark.parametrize(("answer", "code"), [("reject", 250), ("tempfail", 451)])
+def test_hook_dsn_policy_is_asked_of_a_success_that_is_known_at_once(tmp_path: Path, answer: str, code: int) -> None:
+    body = f"""
+    @hookimpl
+    def dsn_policy(self, notice):
+        return {answer}("no", reason=notice.kind.value)
+    """
+    with plugin_server(tmp_path, body) as (server, _):
+        with session(server) as client:
+            client.mail(ALICE)
+            client.docmd("RCPT", f"TO:<{ALICE}> NOTIFY=SUCCESS")
+            assert client.data(TEXT)[0] == code
+        assert len(server.mailbox(ALICE)) == (code == 250), "the message, and no notice"
+        if code == 250:
+            (line,) = server.wait_for_log("accepted")
+            assert server.trace(line["queue_id"])[-1].detail["why"] == "probe: succeeded"
+
+
 def test_invariant_3_no_plugin_makes_a_notice_to_the_null_reverse_path(tmp_path: Path) -> None:
     body = """
     @hookimpl

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from mailserv.mail import fields, reply, verdict
 from mailserv.mail.address import NULL_REVERSE_PATH, Address
 from mailserv.mail.envelope import Envelope
-from mailserv.mail.message import BytesContent, header_section
+from mailserv.mail.message import BytesContent, SplicedContent, header_section
 from mailserv.mail.peer import Peer, TLSInfo
 from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.reply import Reply, Severity
@@ -225,3 +226,24 @@ def test_final_delivery_writes_return_path_and_delivered_to() -> None:
 def test_a_message_of_our_own_has_a_received_field_without_from() -> None:
     made = fields.received_here("mx.example.org", "QID", 1_767_225_600.0)
     assert made == b"Received: by mx.example.org id QID; Thu, 01 Jan 2026 00:00:00 +0000\r\n"
+
+
+@dataclass(frozen=True)
+class InPieces:
+    """Content that comes in blocks of two octets."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def blocks(self) -> Iterator[bytes]:
+        yield from (self.data[at : at + 2] for at in range(0, len(self.data), 2))
+
+
+@pytest.mark.parametrize("at", range(1, 8))
+def test_octets_are_spliced_in_at_their_place_wherever_blocks_end(at: int) -> None:
+    content = SplicedContent(InPieces(b"abcdefg"), at, b"XYZ")
+    assert b"".join(content.blocks()) == b"abcdefg"[:at] + b"XYZ" + b"abcdefg"[at:]
+    assert content.size == 10
