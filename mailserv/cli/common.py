@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -43,15 +44,17 @@ def refuse(reason: str) -> click.ClickException:
 
 
 @contextmanager
-def opened_store(settings: Settings, *, make: bool = False) -> Iterator[Store]:
+def opened_store(settings: Settings, *, make: bool = False, stay_root: bool = False) -> Iterator[Store]:
     """The store beside a server or without one. `make`: a data_dir that is not there is made. Raises StoreError.
 
-    Root acts as the owner of data_dir from here on: a file that root makes there would shut the server out.
+    Root acts as the owner of data_dir from here on: a file that root makes there would shut the server out. `stay_root`:
+    not for a command that reads or writes somebody's files as well; the store gives what it makes to that owner.
     """
     data_dir = settings.data_dir
     if not make and not data_dir.is_dir() and _can_see(data_dir):
         raise refuse(f"data_dir {data_dir} is not there: the server has not run yet, or this is not its settings file")
-    _become_owner(data_dir)
+    if not (stay_root and os.geteuid() == 0):
+        _become_owner(data_dir)
     store = open_store(data_dir, SystemClock(), exclusive=False)
     try:
         yield store
@@ -89,6 +92,13 @@ def _name(uid: int) -> str:
 def utc_time(at: float) -> str:
     """Epoch seconds as people and programs read them."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextmanager
+def progress(label: str, octets: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error when that is a terminal. What is yielded takes how many octets more are done."""
+    with click.progressbar(length=octets, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        yield bar.update
 
 
 def print_json(value: object) -> None:

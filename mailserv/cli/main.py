@@ -8,6 +8,7 @@ import click
 
 from mailserv import __version__
 from mailserv.cli.check import check
+from mailserv.cli.mailbox import mailbox
 from mailserv.cli.plugin_commands import WithPlugins
 from mailserv.cli.plugins import plugin
 from mailserv.cli.queue import queue
@@ -29,12 +30,14 @@ def cli() -> None:
       mailserv user add alice@example.org     a mailbox and a login
       mailserv serve                          the server, in the foreground
       mailserv queue list                     what waits for delivery?
+      mailserv mailbox list                   who has how much mail here?
 
     Plugins may have commands of their own: mailserv PLUGIN --help.
     """
 
 
 cli.add_command(check)
+cli.add_command(mailbox)
 cli.add_command(plugin)
 cli.add_command(queue)
 cli.add_command(serve)

@@ -76,7 +76,7 @@ def passwd(address: str, password_file: Path | None, password_stdin: bool, confi
       mailserv user passwd alice@example.org
     """
     settings = read(config)
-    key = _parse(address)
+    key = parse_account(address)
     password = _password(password_file, password_stdin)
     with opened_store(settings) as store:
         if not store.set_password(key, hash_password(password), _verifiers(password, settings)):
@@ -107,7 +107,7 @@ def remove(address: str, yes: bool, config: Path | None) -> None:
     On a terminal you are asked first.
     """
     settings = read(config)
-    key = _parse(address)
+    key = parse_account(address)
     if not yes and sys.stdin.isatty():
         click.confirm(f"Remove {key} and all of its mail?", abort=True, err=True)
     with opened_store(settings) as store:
@@ -128,7 +128,8 @@ def _verifiers(password: str, settings: Settings) -> dict[str, str]:
     return {name: verifier for name, verifier in made.items() if verifier is not None}
 
 
-def _parse(address: str) -> str:
+def parse_account(address: str) -> str:
+    """`Address.key`. Raises UsageError."""
     try:
         return parse_mailbox(address).key
     except AddressSyntaxError as error:
@@ -136,7 +137,7 @@ def _parse(address: str) -> str:
 
 
 def _local_address(address: str, settings: Settings) -> str:
-    key = _parse(address)
+    key = parse_account(address)
     domain = parse_mailbox(key).domain
     local = [parse_domain(name) for name in settings.local_domains]
     if domain not in local:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 def with_lf(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -12,5 +15,16 @@ def with_lf(blocks: Iterable[bytes]) -> Iterator[bytes]:
         whole = half + block
         half = b"\r" if whole.endswith(b"\r") else b""
         yield whole.removesuffix(half).replace(b"\r\n", b"\n")
+    if half:
+        yield half
+
+
+def with_crlf(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Every bare LF a CRLF, as content has it (RFC 5321 §2.3.8); a CRLF stays, and so does any other CR. Holds one block."""
+    half = b""
+    for block in blocks:
+        whole = half + block
+        half = b"\r" if whole.endswith(b"\r") else b""
+        yield _BARE_LF.sub(b"\r\n", whole.removesuffix(half))
     if half:
         yield half

@@ -29,9 +29,12 @@ MARK_GONE = "UPDATE account SET gone = 1 WHERE address = ? AND gone = 0 RETURNIN
 EMPTY = """
     DELETE FROM mailbox WHERE id IN (SELECT id FROM mailbox WHERE account_id = ? ORDER BY id LIMIT ?)
     RETURNING message_id"""
+FORGET_IMPORTED = """
+    DELETE FROM imported WHERE (account_id, key) IN (SELECT account_id, key FROM imported WHERE account_id = ? LIMIT ?)"""
 FINISH = "DELETE FROM account WHERE id = ?"
 
 BATCH = 50  # messages in one transaction: even if each frees 256 KiB of pages it stays under 100 ms
+KEYS = 2000  # of imported messages, in one transaction: some milliseconds
 
 
 class Known:
@@ -104,6 +107,8 @@ def _empty_some(account_id: int) -> Callable[[Work], bool]:
         gone = work.connection.execute(EMPTY, (account_id, BATCH)).fetchall()
         release(work, dict.fromkeys(message_id for (message_id,) in gone))
         if len(gone) == BATCH:
+            return True
+        if work.connection.execute(FORGET_IMPORTED, (account_id, KEYS)).rowcount == KEYS:
             return True
         work.connection.execute(FINISH, (account_id,))
         return False

@@ -7,7 +7,7 @@ and raises StoreError (StorageFull, StoreUnavailable) with nothing done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,6 +87,35 @@ class Usage:
     is_warned: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class MailboxEntry:
+    """A message of a mailbox as an operator sees it. `received_at`: epoch seconds; `reverse_path`: "" for the null one."""
+
+    message: MaildropMessage
+    received_at: float
+    reverse_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A message for one mailbox from elsewhere. `key`: what it is known by, so that it comes once; 1–64 octets.
+
+    `acceptance.received_at` is when it was received there; its time in this mailbox (`expire`) begins at `arrived_at`.
+    """
+
+    key: bytes
+    acceptance: Acceptance
+    arrived_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something in the store that is not as it must be: what it is about, and what is wrong."""
+
+    where: str
+    what: str
+
+
 class Mailboxes(Protocol):
     """Mailboxes as those see them who look after them: what they hold, what has to go. `account`: `Address.key`."""
 
@@ -117,6 +146,29 @@ class Mailboxes(Protocol):
 
     def mark_retrieved(self, messages: Sequence[MaildropMessage], now: float) -> None:
         """A client has these. Only the first time counts."""
+        ...
+
+    def entries(self, account: str) -> list[MailboxEntry]:
+        """The mailbox's messages, oldest first, without reading a body."""
+        ...
+
+    def is_imported(self, account: str, key: bytes) -> bool:
+        """Whether a message with this key was ever imported to this account."""
+        ...
+
+    def import_messages(self, account: str, messages: Sequence[Imported], *, again: bool = False) -> int:
+        """Commit them in one transaction, without those whose key is there (`again`: with them). How many came.
+
+        Quotas are not asked. On an error the spooled contents are discarded. Raises StoreError without such an account.
+        """
+        ...
+
+    def verify(self, step: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:
+        """Check the store against itself; changes nothing. `step` hears what is looked at next."""
+        ...
+
+    def repair_totals(self) -> int:
+        """Count anew what each mailbox holds; in how many that was wrong."""
         ...
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from mailserv.clock import Clock
 from mailserv.mail.message import Acceptance
-from mailserv.store import retention, totals
+from mailserv.store import importing, maildrop, retention, totals, verify
 from mailserv.store.acceptance import insert, prepare
 from mailserv.store.connection import Readers
-from mailserv.store.interface import MaildropMessage, Usage
+from mailserv.store.interface import Finding, Imported, MailboxEntry, MaildropMessage, Usage
 from mailserv.store.spool import Spool
 from mailserv.store.writer import Work, Writer
 
@@ -16,7 +17,8 @@ from mailserv.store.writer import Work, Writer
 class SqliteMailboxes:
     """See `interface.Mailboxes`."""
 
-    def __init__(self, writer: Writer, readers: Readers, spool: Spool) -> None:
+    def __init__(self, writer: Writer, readers: Readers, spool: Spool, clock: Clock) -> None:
+        self._clock = clock
         self._writer = writer
         self._readers = readers
         self._spool = spool
@@ -57,6 +59,24 @@ class SqliteMailboxes:
     def expire_retrieved(self, account: str, before: float, go_on: Callable[[], bool]) -> int:
         with self._readers.connection() as connection:
             return retention.expire_retrieved(connection, self._writer, account, before, go_on)
+
+    def entries(self, account: str) -> list[MailboxEntry]:
+        with self._readers.connection() as connection:
+            return maildrop.entries(connection, account)
+
+    def is_imported(self, account: str, key: bytes) -> bool:
+        with self._readers.connection() as connection:
+            return importing.is_known(connection, account, key)
+
+    def import_messages(self, account: str, messages: Sequence[Imported], *, again: bool = False) -> int:
+        return importing.commit(self._writer, self._spool, account, messages, again=again)
+
+    def verify(self, step: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:
+        with self._readers.connection() as connection:
+            yield from verify.findings(connection, self._spool, self._clock.now(), step)
+
+    def repair_totals(self) -> int:
+        return self._writer.run(totals.repair)
 
     def mark_retrieved(self, messages: Sequence[MaildropMessage], now: float) -> None:
         retention.mark_retrieved(self._writer, messages, now)

@@ -6,16 +6,20 @@ import sqlite3
 from collections.abc import Sequence
 
 from mailserv.mail.message import Content, PrefixedContent
+from mailserv.store.codec import unpack_address
 from mailserv.store.connection import Readers
 from mailserv.store.content import read_content
 from mailserv.store.deletions import keep_one, pieces, promise
-from mailserv.store.interface import MaildropMessage
+from mailserv.store.interface import MailboxEntry, MaildropMessage
 from mailserv.store.spool import THRESHOLD, Spool
 from mailserv.store.writer import Work, Writer
 
 ACCOUNT = "SELECT id FROM account WHERE address = ? AND gone = 0"
 LIST = "SELECT unique_id, size, id FROM mailbox WHERE account_id = ? ORDER BY id"
 PROMISED = "SELECT value FROM deletion, json_each(deletion.row_ids) WHERE account_id = ?"
+ENTRIES = """
+    SELECT unique_id, mailbox.size, mailbox.id, received_at, reverse_path FROM mailbox
+    JOIN message ON message.id = message_id WHERE account_id = ? ORDER BY mailbox.id"""
 READ = "SELECT message_id, prefix FROM mailbox WHERE id = ? AND unique_id = ?"
 
 
@@ -29,6 +33,19 @@ def listing(connection: sqlite3.Connection, address: str) -> list[MaildropMessag
     if promised:
         return [MaildropMessage(*row) for row in rows if row[2] not in promised]
     return [MaildropMessage(*row) for row in rows]
+
+
+def entries(connection: sqlite3.Connection, address: str) -> list[MailboxEntry]:
+    """The same with what an operator wants to know."""
+    account = connection.execute(ACCOUNT, (address,)).fetchone()
+    if account is None:
+        return []
+    promised = {row_id for (row_id,) in connection.execute(PROMISED, account)}
+    return [
+        MailboxEntry(MaildropMessage(unique_id, size, row_id), received_at, str(unpack_address(reverse_path)))
+        for unique_id, size, row_id, received_at, reverse_path in connection.execute(ENTRIES, account)
+        if row_id not in promised
+    ]
 
 
 def read(connection: sqlite3.Connection, readers: Readers, spool: Spool, message: MaildropMessage) -> Content | None:

@@ -132,7 +132,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise as_store_error(path, error) from error
         self.sweeper = Sweeper(self.writer, in_background=beside is None)
-        self.mailboxes = SqliteMailboxes(self.writer, readers, spool)
+        self.mailboxes = SqliteMailboxes(self.writer, readers, spool, clock)
 
     def _committed(self, queued: frozenset[Route]) -> None:
         if self._aside is not None:
