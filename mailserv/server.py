@@ -266,13 +266,8 @@ class Server:
         return smtp, pop3
 
     def _start_queue(self, domain: str, subdomains: bool) -> int:
-        """ETRN (RFC 1985). Reads the whole queue: it is for few clients, who come seldom."""
-        ends = (f"@{domain}", f".{domain}") if subdomains else (f"@{domain}",)
-        waiting = {e.queue_id for e in self.store.queue_list() if e.state == "ready" and e.forward_path.endswith(ends)}
-        if waiting:
-            self.store.queue_retry(sorted(waiting), self._clock.now())
-            self.wake_queue()
-        return len(waiting)
+        """ETRN (RFC 1985)."""
+        return self.store.queue_start(domain, subdomains=subdomains, now=self._clock.now())
 
     def _set_limits(self, settings: Settings) -> None:
         limits, share = settings.limits, self._part.share

@@ -18,6 +18,7 @@ DEFAULTS = {
     "password": "secret",  # of each of them
     "message_size": "50000000",
     "tls": "no",
+    "etrn": "",  # the client may ask for the mail of these domains
 }
 LIVE_TIMEOUT = 10.0  # seconds; only a failing dialogue waits so long
 

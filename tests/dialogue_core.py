@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from ipaddress import ip_network
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from dialogue import Dialogue, DialogueError
 from mailserv.hooks.host import SHIPPED_EXTENSIONS
 from mailserv.mail import reply
 from mailserv.mail.address import Address
-from mailserv.mail.extension import LookUp, SessionView, SMTPExtension, StartAuth, StartTLS
+from mailserv.mail.extension import LookUp, SessionView, SMTPExtension, StartAuth, StartQueue, StartTLS
 from mailserv.mail.peer import Peer, TLSInfo
 from mailserv.mail.plugin import Services
 from mailserv.mail.reply import Reply
@@ -47,9 +48,21 @@ def shipped_extensions() -> tuple[SMTPExtension, ...]:
     return tuple(extensions)
 
 
+def etrn_for(domains: str) -> Sequence[SMTPExtension]:
+    """The extension that is on for those who name its clients: here everybody."""
+    from mailserv_etrn import Client, EtrnSettings, Plugin
+
+    everybody = (ip_network("0.0.0.0/0"),)
+    settings = EtrnSettings(clients=(Client(networks=everybody, domains=tuple(domains.split())),))
+    services = Services("etrn", "mail.example.org", lambda: 0.0, None)
+    return list(Plugin(settings, services).register_smtp_extensions())
+
+
 @cache
-def shipped_table() -> ExtensionTable:
-    return ExtensionTable(shipped_extensions())
+def shipped_table(etrn: str = "") -> ExtensionTable:
+    """`etrn`: as the dialogue's setting of that name."""
+    extensions = shipped_extensions()
+    return ExtensionTable([*extensions, *(etrn_for(etrn) if etrn else ())])
 
 
 def core_driver(dialogue: Dialogue, chunk: int = 0) -> SmtpDriver | Pop3Driver:
@@ -108,7 +121,8 @@ class SmtpDriver:
         self._mailboxes = {address.casefold() for address in settings["mailboxes"].split()}
         self._domains = {address.partition("@")[2] for address in self._mailboxes}
         self._is_lmtp = settings["service"] == "lmtp"
-        self._core = SmtpServer(extensions=shipped_table(), limits=WireLimits(), is_lmtp=self._is_lmtp)
+        self._table = shipped_table(settings["etrn"])
+        self._core = SmtpServer(extensions=self._table, limits=WireLimits(), is_lmtp=self._is_lmtp)
         self._peer = Peer("192.0.2.1", 40000, settings["service"], "s1")
         self._reverse_path = ""
         self._recipients: list[str] = []
@@ -150,7 +164,7 @@ class SmtpDriver:
             mechanisms=("PLAIN", "LOGIN"),
             in_transaction=bool(self._recipients),
             is_smtputf8=self._is_smtputf8,
-            verbs=shipped_table().verbs(self._peer.service),
+            verbs=self._table.verbs(self._peer.service),
         )
 
     def _handle(self, event: commands.Event) -> None:
@@ -188,7 +202,7 @@ class SmtpDriver:
             case commands.Helo(domain=domain) | commands.Ehlo(domain=domain):
                 self._reset()
                 self._peer = replace(self._peer, helo=domain, esmtp=isinstance(event, commands.Ehlo))
-                extensions = shipped_table().ehlo_lines(self.view()) if self._peer.esmtp else []
+                extensions = self._table.ehlo_lines(self.view()) if self._peer.esmtp else []
                 return Reply(250, "", "\n".join([self._settings["hostname"], *extensions]))
             case commands.Mail(reverse_path=path, parameters=parameters):
                 if self._peer.service.startswith("sub") and not self._peer.login:
@@ -235,6 +249,8 @@ class SmtpDriver:
                 self._core.answer(answer)
             case LookUp(address=address, tell=tell):
                 self._core.answer(tell(*self._look_up(address)))
+            case StartQueue(tell=tell):
+                self._core.answer(tell(0))
             case StartTLS(reply=ready):
                 if not self._core.has_input:
                     self._core.answer(ready)

@@ -295,6 +295,11 @@ class Store(Protocol):
         """Ready rows are due now."""
         ...
 
+    def queue_start(self, domain: str, *, subdomains: bool, now: float) -> int:
+        """Ready rows for recipients of `domain`, with `subdomains` of those below it too, are due now. How many messages
+        they are of: this one counts no rows (RFC 1985 §5.3)."""
+        ...
+
     def queue_hold(self, queue_ids: Sequence[str]) -> int:
         """Ready rows are held."""
         ...

@@ -34,6 +34,13 @@ BATCH_SOME = """
     SELECT id, message_id, state, transport, next_hop FROM queue WHERE message_id IN (
         SELECT id FROM message WHERE queue_id IN (SELECT value FROM json_each(?)))
     AND id > ? AND id <= ? ORDER BY id LIMIT ?"""
+BATCH_ROWS = """
+    SELECT id, message_id, state, transport, next_hop FROM queue WHERE id IN (SELECT value FROM json_each(?))
+    AND id > ? AND id <= ? ORDER BY id LIMIT ?"""
+# Walks the queue inside SQLite (0.1 s for 100,000 rows): an index by domain would cost every message, for an ETRN a day.
+WAITING = """
+    SELECT id, message_id FROM queue WHERE state = 'ready'
+    AND (substr(forward_path, -length(:domain)) = :domain OR substr(forward_path, -length(:below)) = :below)"""
 # SQLite takes a partial index only where the query repeats its condition, so the ready rows are what is left over.
 COUNTS = """
     SELECT (SELECT count(*) FROM queue),
@@ -80,11 +87,30 @@ DROP = Order(
 
 def carry_out(writer: Writer, order: Order, queue_ids: Sequence[str], now: float) -> int:
     """Do it to the rows there are now, all or those of some messages. How many rows changed. Raises StoreError."""
+    batch = (BATCH_SOME, msgspec.json.encode(list(queue_ids)).decode()) if queue_ids else (BATCH_ALL,)
+    return _in_batches(writer, order, batch, now)
+
+
+def start(writer: Writer, waiting: Sequence[tuple[int, int]], now: float) -> int:
+    """Rows that `waiting` found are due now. How many messages they were of. Raises StoreError."""
+    if waiting:
+        rows = msgspec.json.encode([row_id for row_id, _ in waiting]).decode()
+        _in_batches(writer, RETRY, (BATCH_ROWS, rows), now)
+    return len({message_id for _, message_id in waiting})
+
+
+def waiting(connection: sqlite3.Connection, domain: str, *, subdomains: bool) -> list[tuple[int, int]]:
+    """(row, message) of each ready row for recipients of a domain."""
+    ends = {"domain": f"@{domain}", "below": f".{domain}" if subdomains else f"@{domain}"}
+    return connection.execute(WAITING, ends).fetchall()
+
+
+def _in_batches(writer: Writer, order: Order, batch: tuple[str, ...], now: float) -> int:
+    """`batch`: the query that finds rows, and its first value if it wants one."""
     last = writer.run(_last_row)
-    wanted = msgspec.json.encode(list(queue_ids)).decode() if queue_ids else None
     after = changed = 0
     while after < last:
-        after, count = writer.run(_batch(order, wanted, after, last, now), frees=True)
+        after, count = writer.run(_batch(order, batch, after, last, now), frees=True)
         changed += count
     return changed
 
@@ -94,13 +120,13 @@ def _last_row(work: Work) -> int:
     return last
 
 
-def _batch(order: Order, wanted: str | None, after: int, last: int, now: float) -> Callable[[Work], tuple[int, int]]:
+def _batch(
+    order: Order, batch: tuple[str, ...], after: int, last: int, now: float
+) -> Callable[[Work], tuple[int, int]]:
+    sql, *wanted = batch
+
     def action(work: Work) -> tuple[int, int]:
-        if wanted is None:
-            cursor = work.connection.execute(BATCH_ALL, (after, last, BATCH))
-        else:
-            cursor = work.connection.execute(BATCH_SOME, (wanted, after, last, BATCH))
-        rows = cursor.fetchall()
+        rows = work.connection.execute(sql, (*wanted, after, last, BATCH)).fetchall()
         chosen = [row for row in rows if row[2] in order.states]
         work.connection.executemany(order.sql, [{"now": now, "id": row[0]} for row in chosen])
         _note(work, order.event, [row[1] for row in chosen], now)

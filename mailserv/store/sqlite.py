@@ -305,6 +305,11 @@ class SqliteStore:
     def queue_retry(self, queue_ids: Sequence[str], now: float) -> int:
         return queue_admin.carry_out(self.writer, queue_admin.RETRY, queue_ids, now)
 
+    def queue_start(self, domain: str, *, subdomains: bool, now: float) -> int:
+        with self._readers.connection() as connection:
+            waiting = queue_admin.waiting(connection, domain, subdomains=subdomains)
+        return queue_admin.start(self.writer, waiting, now)
+
     def queue_hold(self, queue_ids: Sequence[str]) -> int:
         return queue_admin.carry_out(self.writer, queue_admin.HOLD, queue_ids, self._clock.now())
 

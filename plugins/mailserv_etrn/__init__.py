@@ -74,7 +74,7 @@ class Plugin:
         if argument.startswith("#"):
             return NO_QUEUES
         try:
-            domain = parse_domain(argument.removeprefix("@"))
+            domain = parse_domain(argument.removeprefix("@").removesuffix("."))
         except ValueError:
             return reply.SYNTAX
         if not any(client.may_start(domain, subdomains=subdomains) for client in self._rules(view.peer)):

@@ -61,6 +61,36 @@ def test_retry_makes_ready_rows_due_and_calls_back(store: Store) -> None:
     assert events(store, "Q1") == ["retried", "accepted"]
 
 
+@pytest.mark.parametrize(
+    ("domain", "subdomains", "messages"),
+    [
+        ("far.example", False, ["Q1", "Q2"]),
+        ("far.example", True, ["Q1", "Q2", "Q3"]),
+        ("a.far.example", True, ["Q3"]),
+        ("example", False, []),
+        ("other.example", False, []),
+    ],
+)
+def test_start_makes_the_ready_rows_of_a_domain_due_and_no_others(
+    store: Store, domain: str, subdomains: bool, messages: list[str]
+) -> None:
+    quoted = Address("x@other.example", "far.example")
+    store.accept(to_queue("Q1", Address("x", "far.example"), Address("y", "far.example"), Address("z", "x.example")))
+    store.accept(to_queue("Q2", quoted))
+    store.accept(to_queue("Q3", Address("x", "a.far.example")))
+    store.accept(to_queue("Q4", Address("x", "notfar.example")))
+    assert store.queue_start(domain, subdomains=subdomains, now=7.0) == len(messages)
+    due = [(entry.queue_id, entry.forward_path) for entry in store.queue_list() if entry.not_before == 7.0]
+    assert list(dict.fromkeys(queue_id for queue_id, _ in due)) == messages
+    assert ("Q1", "z@x.example") not in due
+
+
+def test_start_leaves_what_is_held_alone(store: Store) -> None:
+    store.accept(to_queue("Q1", Address("x", "far.example")))
+    store.queue_hold([])
+    assert store.queue_start("far.example", subdomains=False, now=7.0) == 0
+
+
 def test_held_rows_wait_for_their_release(store: Store, clock: FakeClock) -> None:
     store.accept(to_queue("Q1", CAROL, BOB))
     store.accept(to_queue("Q2"))

@@ -61,6 +61,7 @@ PLANS = {  # query -> what its plan must use
     plugin_tables.EXPIRE_OWN: "PRIMARY KEY (plugin=?)",
     queue_admin.BATCH_ALL: BY_ID,
     queue_admin.BATCH_SOME: "queue_by_message (message_id=?",
+    queue_admin.BATCH_ROWS: BY_ID,
     queue_admin.LIST_SOME: "queue_by_message (message_id=?)",
 }
 
