@@ -46,14 +46,19 @@ class Inspected:
 
 
 def inspect(asked: SessionChecks, arrived: Arrived) -> Inspected | Reply:
-    """Ask the plugins that look at whole messages, in the order of docs/hooks.md; the refusal when there is one."""
+    """Ask the plugins that look at whole messages, in the order of docs/hooks.md; the refusal when there is one.
+
+    Where nobody looks it need not be called: `SessionChecks.inspecting` is empty then.
+    """
     peer, envelope = arrived.peer, arrived.envelope
     try:
-        found = _authenticated(asked, arrived) if asked.authenticates else Inspected(arrived.content)
+        found = (
+            _authenticated(asked, arrived) if "message_authenticate" in asked.inspecting else Inspected(arrived.content)
+        )
         verdict = asked.message(peer, envelope, found.content, found.results)
         if verdict is not None:
             return verdict.reply
-        if asked.scans:
+        if "message_scan" in asked.inspecting:
             scanned = _scanned(asked, arrived, found)
             if isinstance(scanned, Reply):
                 return scanned

@@ -158,7 +158,8 @@ class Transaction:
         content = self._sink.finish()
         if isinstance(content, Reply):
             return self._refused(content)
-        found = inspect(self._asked, self._arrived(content))
+        looks = self._asked.inspecting
+        found = inspect(self._asked, self._arrived(content)) if looks else Inspected(content)
         if isinstance(found, Reply):
             self._sink.discard()
             return self._refused(found)

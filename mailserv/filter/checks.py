@@ -16,6 +16,7 @@ from mailserv.mail.peer import Peer
 from mailserv.mail.verdict import Action, Observed, Verdict
 
 _log = get_logger("hooks")
+_OF_WHOLE_MESSAGES = ("message_authenticate", "message_check", "message_scan", "message_rewrite")
 _OF_THE_SESSION = frozenset({"smtp_connect", "smtp_helo"})
 
 
@@ -24,10 +25,11 @@ class Checks:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._inspecting = frozenset(filter(runner.has, _OF_WHOLE_MESSAGES))
 
     def session(self) -> SessionChecks:
         """For one session."""
-        return SessionChecks(self._runner)
+        return SessionChecks(self._runner, self._inspecting)
 
     def accepted(self, queue_id: str, peer: Peer, envelope: Envelope, results: AuthResults = ()) -> None:
         self._runner.notify("message_accepted", queue_id=queue_id, peer=peer, envelope=envelope, results=results)
@@ -41,13 +43,11 @@ class Checks:
 class SessionChecks:
     """One method for each deciding hook of a session, and what came of them. The session's thread."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, inspecting: frozenset[str]) -> None:
         self._runner = runner
         self._why = ""
-        self.authenticates = runner.has("message_authenticate")
-        """Somebody finds out who sent a message."""
-        self.scans = runner.has("message_scan")
-        """Somebody looks at what is in it."""
+        self.inspecting = inspecting
+        """Hooks that get whole messages, and that somebody implements."""
         self.ends = False
         """A plugin wants the session to end, after the reply."""
         self.observed: list[Observed] = []
