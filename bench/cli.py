@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from bench.errors import Failed
+from bench.growth import GROWTH
 from bench.meter import wait_for_quiet
 from bench.quiet import PLUGINS
 from bench.report import PAGE, put_between_marks, section
@@ -20,7 +21,7 @@ from bench.w5 import W5
 from bench.w6 import W6
 from bench.workload import Options, Results, Workload
 
-WORKLOADS = {workload.name: workload for workload in (W1, W2, W3, W4, W5, W6, PLUGINS)}
+WORKLOADS = {workload.name: workload for workload in (W1, W2, W3, W4, W5, W6, PLUGINS, GROWTH)}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -45,6 +45,17 @@ class POP3Client:
             listed += self._block()
         return listed.count(b"\r\n") - 2
 
+    def delete(self, messages: int) -> None:
+        """DELE of the first so many, BATCH commands at a time."""
+        for first in range(1, messages + 1, BATCH):
+            last = min(first + BATCH, messages + 1)
+            self.socket.sendall(b"".join(b"DELE %d\r\n" % number for number in range(first, last)))
+            replies = bytearray()
+            while replies.count(b"\r\n") < last - first:
+                replies += self._block()
+            if replies.count(b"+OK") < last - first:
+                raise Failed(f"POP3: a DELE was refused: {bytes(replies[-100:])!r}")
+
     def quit(self) -> None:
         try:
             self.command("QUIT")

@@ -33,6 +33,8 @@ class Wanted:
     """The port of the loopback to which all mail goes that is not for MAILBOX; nobody listens on port 1."""
     sessions: int = 250
     """So many sessions at once must be possible."""
+    domains: int = 0
+    """So many more local domains (mailserv only)."""
     maildrops: Mapping[str, int] = field(default_factory=lambda: {MAILBOX: 0})
     """User → so many messages of 4 KiB are there at the start."""
 
@@ -47,6 +49,8 @@ class Server:
     pop3: int = 0
     delivered: Callable[[], int] = lambda: 0
     """How many messages are in MAILBOX, by a look from outside."""
+    kept: Callable[[], int] = lambda: 0
+    """How many of MAILBOX's messages are still in its files (mailserv only)."""
     queued: Callable[[], int] = lambda: 0
     """How many wait for the next hop."""
 

@@ -9,6 +9,8 @@ from bench.figures import Figure, ratio
 from bench.workload import Column, Results, Workload
 
 OURS = "mailserv"
+BAR = 50
+"""Characters of the longest bar of a plot."""
 
 
 def table(workload: Workload, results: Results, cells: Sequence[str], peers: Sequence[str]) -> list[str]:
@@ -19,6 +21,17 @@ def table(workload: Workload, results: Results, cells: Sequence[str], peers: Seq
             if (cell, peer) in results.rounds:
                 rows.append([cell, peer, *_row(workload.columns, results, cell, peer)])
     return _markdown(rows)
+
+
+def plot(workload: Workload, results: Results, cells: Sequence[str], peers: Sequence[str]) -> list[str]:
+    """A bar for each cell and peer, the longest for the largest value of the column that is drawn."""
+    found = [(f"{cell}, {peer}", figure(results, cell, peer, workload.plot)) for cell in cells for peer in peers]
+    values = {name: value.median for name, value in found if value}
+    width = max(map(len, values), default=0)
+    return [
+        f"{name.ljust(width)} {'█' * round(BAR * value / max(values.values()))} {value:,.0f}"
+        for name, value in values.items()
+    ]
 
 
 def _row(columns: Sequence[Column], results: Results, cell: str, peer: str) -> Iterator[str]:

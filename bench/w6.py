@@ -95,6 +95,7 @@ W6 = Workload(
     ),
     cells=cells,
     tasks=tasks,
+    plot="rate",
     measure=measure,
     notes=(
         "One server, whose next hop refuses every connection, gets ever more messages from 50 sessions at once; a row is what "

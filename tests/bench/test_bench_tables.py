@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench.cli import WORKLOADS, parser
 from bench.report import PAGE, put_between_marks
-from bench.tables import table
+from bench.tables import plot, table
 from bench.workload import Column, Options, Results, Workload
 
 COLUMNS = (Column("rate", "rate/s", better="more"), Column("wait", "wait ms", 1, "less"), Column("memory", "MiB"))
@@ -28,6 +30,14 @@ def test_a_table_has_medians_ranges_and_how_many_times_better_ours_is() -> None:
         "| 10   | a        | 500 (250–750) · 4.00× | 30.0 · 15× | 16  |",
         "| 10   | mailserv | 2,000 (1,000–3,000)   | 2.0        | 64  |",
     ]
+
+
+def test_a_plot_has_a_bar_for_each_row() -> None:
+    found = results()
+    found.add("50", "mailserv", {"rate": 1000.0})
+    drawn = plot(replace(WORKLOAD, plot="rate"), found, ("10", "50"), ("a", "mailserv"))
+    assert [line.count("█") for line in drawn] == [12, 50, 25]
+    assert drawn[-1] == f"50, mailserv {'█' * 25} 1,000"
 
 
 def test_without_ours_there_are_no_ratios() -> None:

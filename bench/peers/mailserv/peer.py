@@ -47,7 +47,9 @@ class Mailserv:
     def start(self, folder: Path, wanted: Wanted) -> Iterator[Server]:
         limits = [f"processes = {self.processes}"] if self.processes else []
         config = folder / "mailserv.toml"
-        blanks = {"limits": "\n".join(limits), "plugins": self._plugins(folder / "plugins") if self.plugins else ""}
+        domains = "".join(f', "d{number}.example"' for number in range(wanted.domains))
+        plugins = self._plugins(folder / "plugins") if self.plugins else ""
+        blanks = {"domains": domains, "limits": "\n".join(limits), "plugins": plugins}
         fill(HERE / "mailserv.toml", config, next_hop=wanted.next_hop, sessions=wanted.sessions, **blanks)
         data = folder / "data"
         _add_accounts(data, wanted.maildrops)
@@ -60,7 +62,13 @@ class Mailserv:
                 if messages:
                     smtp_source(ports["smtp"], user, Load(messages, FILLING, reuse=True))
             yield Server(
-                folder, Tree(process.pid), ports["smtp"], pop3, lambda: _in_maildrop(pop3), lambda: _in_queue(data)
+                folder,
+                Tree(process.pid),
+                ports["smtp"],
+                pop3,
+                delivered=lambda: _in_maildrop(pop3),
+                kept=lambda: _in_files(data),
+                queued=lambda: _in_queue(data),
             )
 
     def _plugins(self, path: Path) -> str:
@@ -101,3 +109,8 @@ def _in_maildrop(port: int) -> int:
 def _in_queue(data: Path) -> int:
     with closing(open_store(data, SystemClock(), exclusive=False)) as store:
         return sum(store.queue_counts().values())
+
+
+def _in_files(data: Path) -> int:
+    with closing(open_store(data, SystemClock(), exclusive=False)) as store:
+        return store.mailboxes.usage(MAILBOX).messages

@@ -38,8 +38,10 @@ class Postfix:
         self._configure(folder, port, wanted)
         with launched(["postfix", "-c", folder / "etc", "start-fg"], folder) as process:
             wait_until(lambda: greeted(port), START_SECONDS, "Postfix's greeting")
-            new = folder / "mail" / "box" / "new"
-            yield Server(folder, Tree(process.pid), port, 0, lambda: files_in(new), lambda: _queued(folder / "queue"))
+            new, queue = folder / "mail" / "box" / "new", folder / "queue"
+            yield Server(
+                folder, Tree(process.pid), port, delivered=lambda: files_in(new), queued=lambda: _queued(queue)
+            )
 
     def _configure(self, folder: Path, port: int, wanted: Wanted) -> None:
         owner = pwd.getpwnam("postfix")
