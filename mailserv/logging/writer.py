@@ -6,6 +6,7 @@ import os
 import select
 import threading
 import time
+from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 from typing import TextIO
 
@@ -13,9 +14,8 @@ from mailserv.logging.lines import Line, Renderer
 
 MAX_WAITING = 10_000  # lines, some megabytes: a burst fits; more are dropped and counted
 BATCH = 500  # lines in one write
-ATOMIC_BATCH = (
-    8  # the same where processes share a pipe, which keeps 4,096 octets together (pipe(7)); most lines have 300
-)
+PIPE_BUF = 4096  # octets that a pipe keeps together when several processes write to it (pipe(7))
+LINGER = 0.01  # seconds from the first line to the write: one wake-up for all that come meanwhile, not one for each
 _STUCK = 2.0  # seconds that flush and close wait for a reader that takes nothing
 
 Entry = Line | threading.Event | None
@@ -34,7 +34,7 @@ class LogWriter:
         """`is_shared`: other processes write to the same stream."""
         self.render = render
         self._output = _Output(stream)
-        self._batch = ATOMIC_BATCH if is_shared else BATCH
+        self._is_shared = is_shared
         self._queue: SimpleQueue[Entry] = SimpleQueue()
         self._max_waiting = max_waiting
         self._dropped = 0
@@ -67,7 +67,8 @@ class LogWriter:
             lines = [entry for entry in batch if isinstance(entry, Line)]
             lines += self._drops()
             if lines:
-                self._output.write("".join(self._rendered(line) for line in lines))
+                for text in self._pieces([self._rendered(line) for line in lines]):
+                    self._output.write(text)
             for entry in batch:
                 if isinstance(entry, threading.Event):
                     entry.set()
@@ -75,14 +76,32 @@ class LogWriter:
                 return
 
     def _take(self) -> list[Entry]:
-        """Wait for an entry, then take all that are there, at most so many."""
+        """Wait for an entry, and for what follows a line closely, then take all that are there, at most BATCH."""
         batch = [self._queue.get()]
+        if isinstance(batch[0], Line) and self._queue.qsize() < BATCH:
+            time.sleep(LINGER)
         try:
-            while len(batch) < self._batch and batch[-1] is not None:
+            while len(batch) < BATCH and batch[-1] is not None:
                 batch.append(self._queue.get_nowait())
         except Empty:
             pass
         return batch
+
+    def _pieces(self, lines: list[str]) -> Iterator[str]:
+        """For one write each: all lines at once, or so many as no other process's can come between."""
+        if not self._is_shared:
+            yield "".join(lines)
+            return
+        piece: list[str] = []
+        size = 0
+        for line in lines:
+            octets = len(line.encode("utf-8", "backslashreplace"))
+            if piece and size + octets > PIPE_BUF:
+                yield "".join(piece)
+                piece, size = [], 0
+            piece.append(line)
+            size += octets
+        yield "".join(piece)
 
     def _drops(self) -> list[Line]:
         with self._dropping:

@@ -202,3 +202,20 @@ def test_flush_and_close_before_configure_do_nothing() -> None:
     logging.close()
     logging.flush()
     logging.close()
+
+
+def test_where_processes_share_the_stream_no_write_is_longer_than_a_pipe_keeps_together() -> None:
+    writes: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            writes.append(text)
+            return len(text)
+
+    logging.configure("logfmt", "info", Stream(), is_shared=True)
+    for number in range(100):
+        logging.get_logger("x").info("said", number=number, reply="ü" * 200)
+    logging.close()
+    assert sum(text.count("\n") for text in writes) == 100
+    assert all(text.endswith("\n") and len(text.encode()) <= 4096 for text in writes)
+    assert len(writes) < 20
