@@ -9,9 +9,11 @@ import threading
 
 from mailserv.clock import Clock
 from mailserv.mail.peer import TLSInfo
+from mailserv.net.quick import send_at_once
 
 COMMAND_READ = 4096  # octets asked for while waiting for commands: an idle session should hold little memory
 CONTENT_READ = 256 * 1024  # octets asked for while content flows
+SLACK = 0.5  # seconds by which the kernel's timeout of a plain socket may be late
 UNREAD_READS = 16  # reads of what a client still sends while its session is being closed
 
 
@@ -19,7 +21,8 @@ class Connection:
     """Reads and writes with deadlines in `clock.monotonic()` seconds.
 
     A plain socket stays blocking and lets the kernel time out (SO_RCVTIMEO): one system call and one hand-over of the
-    interpreter lock for each read, where `settimeout` takes two. The option is set anew only when the wait really differs.
+    interpreter lock for each read, where `settimeout` takes two. The option is set anew only when it would end too late;
+    when it ends too early the read is begun again. What is short is sent without giving the lock up (`quick`).
     A TLS socket uses `settimeout`, because one SSL_read may read the socket many times and only Python's deadline is absolute.
     """
 
@@ -35,29 +38,31 @@ class Connection:
 
     def receive(self, deadline: float, size: int = COMMAND_READ) -> bytes:
         """Up to `size` octets; b"" when the peer has closed or reset the connection. Raises TimeoutError at the deadline."""
-        wait = deadline - self._clock.monotonic()
-        if wait <= 0:
-            raise TimeoutError
-        try:
-            if self._tls:
-                self._sock.settimeout(wait)
-            elif abs(wait - self._receive_timeout) > 0.5:
-                self._receive_timeout = wait
-                self._set_timeout(socket.SO_RCVTIMEO, wait)
-            return self._sock.recv(size)
-        except (BlockingIOError, ssl.SSLWantReadError) as error:
-            raise TimeoutError from error
-        except TimeoutError:
-            raise
-        except OSError:  # reset, shut down, a broken TLS record: for the reader they all mean the end
-            return b""
+        while True:
+            wait = deadline - self._clock.monotonic()
+            if wait <= 0:
+                raise TimeoutError
+            try:
+                if self._tls:
+                    self._sock.settimeout(wait)
+                elif not 0 < self._receive_timeout < wait + SLACK:
+                    self._receive_timeout = wait
+                    self._set_timeout(socket.SO_RCVTIMEO, wait)
+                return self._sock.recv(size)
+            except (BlockingIOError, ssl.SSLWantReadError) as error:
+                if self._tls or self._receive_timeout > wait - SLACK:
+                    raise TimeoutError from error
+            except TimeoutError:
+                raise
+            except OSError:  # reset, shut down, a broken TLS record: for the reader they all mean the end
+                return b""
 
     def send(self, data: bytes, deadline: float) -> None:
         """Send it all. Raises TimeoutError at the deadline and OSError when the peer is gone.
 
         Not by `sendall`: that waits anew after each piece, so that a peer who takes an octet now and then never meets an end.
         """
-        sent = 0
+        sent = 0 if self._tls else send_at_once(self._sock, data)
         try:
             while sent < len(data):
                 wait = deadline - self._clock.monotonic()
@@ -65,7 +70,7 @@ class Connection:
                     raise TimeoutError
                 if self._tls:
                     self._sock.settimeout(wait)
-                elif abs(wait - self._send_timeout) > 0.5:
+                elif abs(wait - self._send_timeout) > SLACK:
                     self._send_timeout = wait
                     self._set_timeout(socket.SO_SNDTIMEO, wait)
                 sent += self._sock.send(memoryview(data)[sent:] if sent else data)

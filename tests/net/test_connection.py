@@ -243,3 +243,40 @@ def test_a_service_gives_no_tickets(authority: trustme.CA, tmp_path: Path) -> No
     assert context.num_tickets == 0
     assert context.options & ssl.OP_NO_TICKET
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_what_the_kernel_does_not_take_at_once_is_sent_all_the_same(pair: tuple[Connection, socket.socket]) -> None:
+    connection, peer = pair
+    taken: list[bytes] = []
+    reader = threading.Thread(target=lambda: taken.extend(iter(lambda: peer.recv(65536), b"")), daemon=True)
+    lines = [b"%04d " % number + b"x" * 4000 + b"\r\n" for number in range(500)]
+    connection.send(lines[0], at(LATER))
+    reader.start()
+    for line in lines[1:]:
+        connection.send(line, at(LATER))
+    connection.close()
+    reader.join(LATER)
+    assert b"".join(taken) == b"".join(lines)
+
+
+def test_a_full_socket_ends_a_short_send_at_its_deadline(pair: tuple[Connection, socket.socket]) -> None:
+    connection, _ = pair
+    with pytest.raises(TimeoutError):
+        for _ in range(10_000):
+            connection.send(b"x" * 4096, at(SOON))
+
+
+def test_a_short_send_to_nobody_is_an_error(pair: tuple[Connection, socket.socket]) -> None:
+    connection, peer = pair
+    peer.close()
+    with pytest.raises(OSError, match=r"Broken pipe|reset"):
+        connection.send(b"250 Ok\r\n", at(LATER))
+
+
+def test_a_wait_may_be_longer_than_the_one_before(pair: tuple[Connection, socket.socket]) -> None:
+    connection, peer = pair
+    with pytest.raises(TimeoutError):
+        connection.receive(at(SOON))
+    later = threading.Timer(0.1, lambda: peer.sendall(b"NOOP\r\n"))
+    later.start()
+    assert connection.receive(at(LATER)) == b"NOOP\r\n"
