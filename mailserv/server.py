@@ -55,6 +55,7 @@ from mailserv.net.tls import Certificates
 from mailserv.pop3.context import OpenMaildrops, Pop3Context
 from mailserv.pop3.session import Pop3Session, refusal
 from mailserv.protocol.extensions import ExtensionTable
+from mailserv.protocol.pop3_extensions import Pop3ExtensionTable
 from mailserv.queue.asking import QueueHooks
 from mailserv.queue.dispatcher import Dispatcher
 from mailserv.resolver import Resolver
@@ -173,6 +174,7 @@ class Server:
         undo.callback(paused.clear)
         undo.callback(plugins.runner.close)
         self._extensions = ExtensionTable(plugins.extensions)
+        self._pop3_extensions = Pop3ExtensionTable(plugins.pop3_extensions)
         self._checks = Checks(plugins.runner)
         self._queue_ids = QueueIds(self._rng)
         self._bouncer = Bouncer(
@@ -262,6 +264,8 @@ class Server:
             smtp.allows_plaintext,
             self._checks,
             rules,
+            self._pop3_extensions,
+            self._plugins.runner,
         )
         return smtp, pop3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from ipaddress import ip_network
@@ -20,13 +20,16 @@ from mailserv.mail.address import Address
 from mailserv.mail.extension import LookUp, SessionView, SMTPExtension, StartAuth, StartQueue, StartTLS
 from mailserv.mail.peer import Peer, TLSInfo
 from mailserv.mail.plugin import Services
+from mailserv.mail.pop3_extension import Pop3Answer, Pop3View, UseUTF8
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
 from mailserv.mail.sasl import Credentials, Known, SaslFailed, SaslView
+from mailserv.mail.surrogate import in_ascii
 from mailserv.protocol import commands
 from mailserv.protocol import pop3_commands as pop3
 from mailserv.protocol.extensions import ExtensionTable
+from mailserv.protocol.pop3_extensions import Pop3ExtensionTable
 from mailserv.protocol.pop3_server import Phase as Pop3Phase
 from mailserv.protocol.pop3_server import Pop3Server
 from mailserv.protocol.sasl import BUILT_IN, Challenge, SaslExchange, Step
@@ -38,14 +41,19 @@ PLUGINS = str(Path(__file__).parent.parent / "plugins")
 @cache
 def shipped_extensions() -> tuple[SMTPExtension, ...]:
     """The extensions that mailserv ships, as its plugins bring them."""
+    return tuple(shipped("register_smtp_extensions"))
+
+
+def shipped(hook: str) -> Iterator[Any]:
+    """What those that are on by themselves bring."""
     if PLUGINS not in sys.path:
         sys.path.append(PLUGINS)
-    extensions: list[SMTPExtension] = []
     for name in SHIPPED_EXTENSIONS:
         plugin = importlib.import_module(f"mailserv_{name}").Plugin
-        settings = plugin.Settings() if hasattr(plugin, "Settings") else None
-        extensions += plugin(settings, Services(name, "mail.example.org", lambda: 0.0, None)).register_smtp_extensions()
-    return tuple(extensions)
+        if hasattr(plugin, hook):
+            settings = plugin.Settings() if hasattr(plugin, "Settings") else None
+            made = plugin(settings, Services(name, "mail.example.org", lambda: 0.0, None))
+            yield from getattr(made, hook)()
 
 
 def etrn_for(domains: str) -> Sequence[SMTPExtension]:
@@ -63,6 +71,11 @@ def shipped_table(etrn: str = "") -> ExtensionTable:
     """`etrn`: as the dialogue's setting of that name."""
     extensions = shipped_extensions()
     return ExtensionTable([*extensions, *(etrn_for(etrn) if etrn else ())])
+
+
+@cache
+def shipped_pop3() -> Pop3ExtensionTable:
+    return Pop3ExtensionTable(tuple(shipped("register_pop3_extensions")))
 
 
 def core_driver(dialogue: Dialogue, chunk: int = 0) -> SmtpDriver | Pop3Driver:
@@ -293,7 +306,8 @@ class Pop3Driver:
         self._messages = dialogue.messages
         self._chunk = chunk
         self._mailboxes = dialogue.settings["mailboxes"].split()
-        self._core = Pop3Server()
+        self._core = Pop3Server(shipped_pop3())
+        self._is_utf8 = False
         self._user = ""
         self._deleted: set[int] = set()
         self._is_tls = False
@@ -307,9 +321,11 @@ class Pop3Driver:
             pop3.Auth: self._on_auth,
             pop3.AuthLine: lambda event: self._authenticate(self._sasl_step(event.data)),
             pop3.Stls: self._on_stls,
-            pop3.Capa: lambda _: self._core.answer_list("Capabilities follow", ["TOP", "UIDL", "USER", "PIPELINING"]),
+            pop3.Capa: lambda _: self._core.answer_list(
+                "Capabilities follow", ["TOP", "UIDL", "USER", "PIPELINING", *shipped_pop3().capabilities(self._view())]
+            ),
             pop3.Stat: lambda _: self._core.answer(True, f"{len(self._left())} {self._octets()}"),
-            pop3.List: lambda event: self._table(event.number, lambda n: str(len(self._messages[n - 1]))),
+            pop3.List: lambda event: self._table(event.number, lambda n: str(len(self._shown(n)))),
             pop3.Uidl: lambda event: self._table(event.number, lambda n: f"uid{n}"),
             pop3.Retr: lambda event: self._send(event.number, None),
             pop3.Top: lambda event: self._send(event.number, event.lines),
@@ -317,6 +333,7 @@ class Pop3Driver:
             pop3.Noop: lambda _: self._core.answer(True, ""),
             pop3.Rset: self._on_rset,
             pop3.Quit: lambda _: self._core.answer(True, "bye"),
+            pop3.ExtensionCommand: self._on_extension,
             pop3.Rejected: lambda event: self._core.answer(False, event.text),
         }
 
@@ -336,7 +353,7 @@ class Pop3Driver:
 
     def start_tls(self) -> None:
         self._core.started_tls()
-        self._is_tls = True
+        self._is_tls, self._is_utf8 = True, False
 
     def _on_user(self, event: pop3.User) -> None:
         self._user = event.name
@@ -373,11 +390,32 @@ class Pop3Driver:
         else:
             self._core.answer(False, "not now")
 
+    def _view(self) -> Pop3View:
+        peer = replace(PEER, tls=TLSInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384") if self._is_tls else None)
+        return Pop3View(peer, "mail.example.org", self._core.state, "", False, True, ("PLAIN",), self._is_utf8, 0, 0)
+
+    def _on_extension(self, event: pop3.ExtensionCommand) -> None:
+        match event.verb.handle(self._view(), event.argument):
+            case UseUTF8(text=text):
+                self._is_utf8 = True
+                self._core.answer(True, text)
+            case Pop3Answer(is_positive=True, text=text, lines=lines) if lines is not None:
+                self._core.answer_list(text, lines)
+            case Pop3Answer(is_positive=good, text=text):
+                self._core.answer(good, text)
+
+    def _shown(self, number: int) -> bytes:
+        """The message, or its surrogate for who has not said UTF8."""
+        header, _, rest = self._messages[number - 1].partition(b"\r\n\r\n")
+        if self._is_utf8 or header.isascii():
+            return self._messages[number - 1]
+        return in_ascii(header) + b"\r\n" + rest
+
     def _left(self) -> list[int]:
         return [n for n in range(1, len(self._messages) + 1) if n not in self._deleted]
 
     def _octets(self) -> int:
-        return sum(len(self._messages[n - 1]) for n in self._left())
+        return sum(len(self._shown(n)) for n in self._left())
 
     def _table(self, number: int | None, show: Callable[[int], str]) -> None:
         if number is None:
@@ -391,7 +429,7 @@ class Pop3Driver:
         if number not in self._left():
             self._core.answer(False, "no such message")
             return
-        content = self._messages[number - 1]
+        content = self._shown(number)
         if lines is not None:
             header, _, body = content.partition(b"\r\n\r\n")
             content = header + b"\r\n\r\n" + b"".join(islice(body.splitlines(keepends=True), lines))

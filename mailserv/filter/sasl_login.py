@@ -35,14 +35,16 @@ class SaslLogin:
         return self._after(self._exchange.step(line))
 
     def _after(self, step: Step) -> LoginStep:
+        return step if isinstance(step, Challenge | SaslFailed) else self.judge(step)
+
+    def judge(self, outcome: Credentials | Proof) -> LoggedIn | LoginRefused:
+        """What an exchange has come to, or a command that is none (APOP)."""
         peer = self._peer
-        match step:
-            case Challenge() | SaslFailed():
-                return step
+        match outcome:
             case Credentials(authcid=name, authzid=other) if other and other.casefold() != name.casefold():
                 proof = Proof(name, is_good=False)  # nobody acts for somebody else
             case Credentials(authcid=name, password=password):
                 return self._logins.check(name, password, ip=peer.ip, service=peer.service, session_id=peer.session_id)
             case Proof():
-                proof = step
+                proof = outcome
         return self._logins.accept(proof, ip=peer.ip, service=peer.service, session_id=peer.session_id)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+from mailserv.hooks.guard import guard
 from mailserv.hooks.kinds import is_lines
-from mailserv.logging import get_logger
 from mailserv.mail.extension import (
     Become,
     LookUp,
@@ -21,7 +21,6 @@ from mailserv.mail.extension import (
 )
 from mailserv.mail.reply import LOCAL_ERROR, Reply
 
-_log = get_logger("hooks")
 _HOOK = "register_smtp_extensions"
 ANSWERS = (Reply, StartTLS, StartAuth, LookUp, StartQueue, Become)
 
@@ -64,15 +63,7 @@ def _parameter(plugin: str, command: str, parameter: Parameter) -> Parameter:
 def _guard(
     plugin: str, stage: str, function: Callable[..., Any], kinds: tuple[type, ...], instead: Any
 ) -> Callable[..., Any]:
-    def call(*arguments: Any) -> Any:
-        try:
-            answer = function(*arguments)
-        except Exception:  # noqa: BLE001 - one of the three places: a plugin may raise anything
-            _log.exception("plugin_failed", plugin=plugin, hook=_HOOK, stage=stage)
-            return instead
-        if isinstance(answer, kinds) and not (isinstance(answer, Reply) and not is_lines(answer.text)):
-            return answer
-        _log.error("plugin_lied", plugin=plugin, hook=_HOOK, answer=type(answer).__name__)
-        return instead
+    def is_answer(answer: Any) -> bool:
+        return isinstance(answer, kinds) and not (isinstance(answer, Reply) and not is_lines(answer.text))
 
-    return call
+    return guard(plugin, _HOOK, stage, function, is_answer, instead)

@@ -22,12 +22,15 @@ from mailserv.errors import ConfigError
 from mailserv.hooks import specs
 from mailserv.hooks.extensions import guarded
 from mailserv.hooks.mechanisms import guarded_mechanism
+from mailserv.hooks.pop3_extensions import guarded_pop3
 from mailserv.hooks.rooms import Rooms
 from mailserv.hooks.runner import ALL, Runner
 from mailserv.mail.delivery import Transport
 from mailserv.mail.extension import SMTPExtension
 from mailserv.mail.plugin import Services
+from mailserv.mail.pop3_extension import Pop3Extension
 from mailserv.mail.sasl import SaslMechanism
+from mailserv.protocol.pop3_commands import CAPABILITIES, COMMANDS
 from mailserv.protocol.sasl import BUILT_IN
 from mailserv.settings import PluginPolicy
 
@@ -48,8 +51,9 @@ SHIPPED_EXTENSIONS = (
     "vrfy",
     "expn",
     "help",
+    "pop3utf8",
 )
-"""On unless `[plugins] disabled` names them; EHLO lists them in this order, then those of `enabled`."""
+"""On unless `[plugins] disabled` names them; EHLO and CAPA list them in this order, then those of `enabled`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Plugins:
     commands: Mapping[str, Sequence[Command]]  # by plugin
     runner: Runner
     mechanisms: tuple[SaslMechanism, ...] = BUILT_IN
+    pop3_extensions: tuple[Pop3Extension, ...] = ()
 
 
 def load_plugins(
@@ -132,9 +137,13 @@ def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runn
     problems: list[str] = []
     extensions = _answers(manager, "register_smtp_extensions", SMTPExtension, problems)
     transports = _answers(manager, "register_transports", tuple, problems)
+    pop3 = _answers(manager, "register_pop3_extensions", Pop3Extension, problems)
     mechanisms = _answers(manager, "register_sasl_mechanisms", SaslMechanism, problems)
     problems += _contradictions((owner, key) for owner, extension in extensions for key in _keys(extension))
     problems += _contradictions((owner, f"transport {pair[0]}") for owner, pair in transports)
+    problems += _contradictions(
+        [*_OUR_POP3, *((owner, key) for owner, extension in pop3 for key in _pop3_keys(extension))]
+    )
     built_in = [("mailserv", mechanism) for mechanism in BUILT_IN]
     problems += _contradictions((owner, f"SASL mechanism {each.name}") for owner, each in [*built_in, *mechanisms])
     commands = _answers(manager, "register_commands", Command, problems)
@@ -149,6 +158,7 @@ def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runn
         commands={name: [command for owner, command in commands if owner == name] for name in names},
         runner=runner,
         mechanisms=BUILT_IN + tuple(guarded_mechanism(owner, mechanism) for owner, mechanism in mechanisms),
+        pop3_extensions=tuple(guarded_pop3(owner, extension) for owner, extension in pop3),
     )
 
 
@@ -175,6 +185,18 @@ def _keys(extension: SMTPExtension) -> Iterable[str]:
     yield from (f"verb {verb.name.upper()}" for verb in extension.verbs)
     yield from (f"MAIL parameter {claim}" for parameter in extension.mail_params for claim in parameter.claims)
     yield from (f"RCPT parameter {claim}" for parameter in extension.rcpt_params for claim in parameter.claims)
+
+
+def _pop3_keys(extension: Pop3Extension) -> Iterable[str]:
+    if extension.keyword:
+        yield f"POP3 capability {extension.keyword.upper()}"
+    yield from (f"POP3 verb {verb.name.upper()}" for verb in extension.verbs)
+
+
+_OUR_POP3 = (
+    *(("mailserv", f"POP3 capability {keyword}") for keyword in CAPABILITIES),
+    *(("mailserv", f"POP3 verb {word.decode()}") for word in COMMANDS),
+)
 
 
 def _contradictions(claims: Iterable[tuple[str, str]]) -> list[str]:

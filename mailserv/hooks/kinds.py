@@ -160,6 +160,25 @@ def is_finding(answer: object) -> bool:
     return is_score and is_verdict and all(map(_is_field, answer.fields))
 
 
+_UNIQUE_ID = re.compile("[!-~]{1,70}")  # RFC 1939 §7
+
+
+def is_maildrop(answer: object) -> bool:
+    """Something that can be read from and deleted from, whose messages can be told apart."""
+    methods = (getattr(answer, name, None) for name in ("read", "delete", "close"))
+    messages = getattr(answer, "messages", None)
+    if not all(map(callable, methods)) or not isinstance(messages, list | tuple):
+        return False
+    return all(map(_is_message, messages)) and len({each.unique_id for each in messages}) == len(messages)
+
+
+def _is_message(answer: object) -> bool:
+    unique_id, size = getattr(answer, "unique_id", None), getattr(answer, "size", None)
+    if not isinstance(unique_id, str) or not _UNIQUE_ID.fullmatch(unique_id):
+        return False
+    return isinstance(size, int) and size >= 0 and isinstance(getattr(answer, "is_utf8", None), bool)
+
+
 def is_address(answer: object) -> bool:
     """An address, the null one too."""
     return isinstance(answer, Address)

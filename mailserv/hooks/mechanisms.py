@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from mailserv.errors import StoreError
+from mailserv.hooks.guard import guard
 from mailserv.logging import get_logger
 from mailserv.mail.reply import AUTH_UNAVAILABLE
 from mailserv.mail.sasl import Credentials, Exchange, Outcome, Proof, SaslFailed, SaslMechanism, SaslView
@@ -34,12 +36,11 @@ def guarded_mechanism(plugin: str, mechanism: SaslMechanism) -> SaslMechanism:
         _log.error("plugin_lied", plugin=plugin, hook=_HOOK, answer=type(outcome).__name__)
         return SaslFailed(AUTH_UNAVAILABLE)
 
-    def make_verifier(password: str) -> str | None:
-        assert mechanism.make_verifier is not None
-        try:
-            return mechanism.make_verifier(password)
-        except Exception:  # noqa: BLE001 - as above
-            _log.exception("plugin_failed", plugin=plugin, hook=_HOOK, stage=f"{mechanism.name} verifier")
-            return None
+    make = mechanism.make_verifier and guard(
+        plugin, _HOOK, f"{mechanism.name} verifier", mechanism.make_verifier, _is_verifier, None
+    )
+    return replace(mechanism, begin=begin, make_verifier=make)
 
-    return replace(mechanism, begin=begin, make_verifier=make_verifier if mechanism.make_verifier else None)
+
+def _is_verifier(answer: Any) -> bool:
+    return answer is None or isinstance(answer, str)

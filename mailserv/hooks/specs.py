@@ -25,6 +25,7 @@ from mailserv.hooks.kinds import (
     is_content,
     is_delay,
     is_finding,
+    is_maildrop,
     is_notice_words,
     is_resolution,
     is_route,
@@ -37,10 +38,12 @@ from mailserv.mail.delivery import Delivery, QueuedRow, Transport
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.extension import SMTPExtension
 from mailserv.mail.finding import Finding
+from mailserv.mail.maildrop import OpenedMaildrop
 from mailserv.mail.message import BytesContent, Content
 from mailserv.mail.notice import Notice, NoticeWords
 from mailserv.mail.outcome import Outcome
 from mailserv.mail.peer import Peer
+from mailserv.mail.pop3_extension import Pop3Extension
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
 from mailserv.mail.sasl import SaslMechanism
@@ -66,6 +69,17 @@ def register_transports() -> Iterable[tuple[str, Transport]]:
 
     Called: once at start. Thread: main. Answer: (name, Transport) pairs; the transport's methods run on queue workers.
     Raises: the server does not start, and names the plugin.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.COLLECT)
+def register_pop3_extensions() -> Iterable[Pop3Extension]:
+    """POP3 extensions: capabilities and verbs.
+
+    Called: once at start. Thread: main. Answer: any number of Pop3Extension.
+    Raises: the server does not start, and names the plugin; so does a capability or verb that two plugins claim. A verb
+    that raises or lies answers -ERR [SYS/TEMP].
     """
     raise AssertionError("a specification is never called")
 
@@ -266,6 +280,17 @@ def authenticate(name: str, password: str, ip: str, service: str) -> str | None:
     Called: for each login that the throttle lets pass, before our own accounts are looked at. Thread: the session's.
     Answer: None: not known here; the address of the account that this is; or "": wrong, and nobody else is asked.
     Raises: a temporary failure for this login (454 4.7.0, [SYS/TEMP]), which does not count as a wrong password.
+    """
+    raise AssertionError("a specification is never called")
+
+
+@hook(Kind.PROVIDE, is_answer=is_maildrop, budget=LONG_BUDGET)
+def open_maildrop(address: str) -> OpenedMaildrop | None:
+    """The maildrop of an account, for POP3, where its mail is not in our store.
+
+    Called: for each POP3 login that is good, when no other session has this account's maildrop. Thread: the session's, as
+    are all calls of what it answers with. Answer: None: not served here; or an OpenedMaildrop, whose unique-ids are all
+    different. Raises: a temporary failure for this login ([SYS/TEMP]): an empty maildrop would make clients forget.
     """
     raise AssertionError("a specification is never called")
 

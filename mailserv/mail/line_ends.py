@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 def with_lf(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -25,6 +22,6 @@ def with_crlf(blocks: Iterable[bytes]) -> Iterator[bytes]:
     for block in blocks:
         whole = half + block
         half = b"\r" if whole.endswith(b"\r") else b""
-        yield _BARE_LF.sub(b"\r\n", whole.removesuffix(half))
+        yield whole.removesuffix(half).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     if half:
         yield half

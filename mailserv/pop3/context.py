@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from mailserv.clock import Clock
 from mailserv.filter.checks import Checks
 from mailserv.filter.logins import Logins
+from mailserv.hooks.runner import Runner
 from mailserv.mailboxes.rules import Rules
 from mailserv.net.tls import Certificates
+from mailserv.protocol.pop3_extensions import NO_EXTENSIONS, Pop3ExtensionTable
 from mailserv.settings import Settings
 from mailserv.store.interface import Store
 
@@ -54,3 +56,5 @@ class Pop3Context:
     allows_plaintext: Callable[[str], bool]
     checks: Checks | None = None
     rules: Rules = field(default_factory=Rules)
+    extensions: Pop3ExtensionTable = NO_EXTENSIONS
+    runner: Runner | None = None

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 
-from mailserv.errors import StoreError
+from mailserv.errors import PluginError, StoreError
 from mailserv.filter.logins import LoggedIn, LoginRefused
 from mailserv.filter.sasl_login import LoginStep, SaslLogin
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply, Severity
-from mailserv.mail.sasl import SaslFailed
+from mailserv.mail.sasl import Credentials, Proof, SaslFailed
 from mailserv.pop3.context import Pop3Context
-from mailserv.pop3.maildrop import Maildrop
+from mailserv.pop3.opening import SessionMaildrop, open_maildrop
+from mailserv.pop3.surrogates import WithSurrogates
 from mailserv.protocol.sasl import Challenge
 
 _log = get_logger("pop3")
+
+_IS_UTF8 = attrgetter("is_utf8")
 
 # Response codes: RFC 2449 §8, RFC 3206.
 NEEDS_TLS = "[AUTH] Log in over TLS only: say STLS first"
@@ -29,10 +33,10 @@ BAD_RESPONSE = "Malformed authentication response"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Logged in; the maildrop is this session's until it is released."""
+    """Logged in; the maildrop is this session's until it is closed and released."""
 
     address: str
-    maildrop: Maildrop
+    maildrop: SessionMaildrop
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,14 @@ class Refused:
 
 
 class Login:
-    """Logs one session in. The session's thread."""
+    """Logs one session in. The session's thread. `is_utf8`: UTF8 was said before (RFC 6856 §2)."""
 
     def __init__(self, context: Pop3Context, peer: Peer) -> None:
         self._context = context
         self._peer = peer
         self._exchange = SaslLogin(context.logins, peer, context.settings.hostname)
         self.name = ""  # what USER said
+        self.is_utf8 = False
 
     def with_password(self, password: str) -> Opened | Refused:
         """USER and PASS."""
@@ -66,6 +71,10 @@ class Login:
     def step(self, line: bytes | None) -> Opened | Refused | Challenge:
         """The client's next line; None when it gives up."""
         return self._after(self._exchange.step(line))
+
+    def with_outcome(self, outcome: Credentials | Proof) -> Opened | Refused:
+        """A command of an extension has found out who this is, or what to look at."""
+        return self._open(self._exchange.judge(outcome))
 
     def _after(self, step: LoginStep) -> Opened | Refused | Challenge:
         match step:
@@ -87,8 +96,11 @@ class Login:
         if not context.maildrops.acquire(address):
             return Refused(IN_USE)
         try:
-            return Opened(address, Maildrop(context.store.maildrop(address)))
-        except StoreError as error:
+            opened = open_maildrop(context.store, context.runner, address)
+            if not self.is_utf8 and any(map(_IS_UTF8, opened.messages)):
+                opened = WithSurrogates(opened)
+            return Opened(address, opened)
+        except (StoreError, PluginError) as error:
             context.maildrops.release(address)
             _log.error("maildrop_unavailable", session=self._peer.session_id, login=address, error=str(error))
             return Refused(LATER)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
-from mailserv.store.interface import MaildropMessage
+from mailserv.mail.maildrop import Message
 
 
 class Maildrop:
     """The messages at the moment of the login, numbered from 1. One thread."""
 
-    def __init__(self, messages: Sequence[MaildropMessage]) -> None:
+    def __init__(self, messages: Sequence[Message]) -> None:
         self._messages = messages
         self._deleted: set[int] = set()
 
@@ -22,7 +22,7 @@ class Maildrop:
         octets -= sum([self._messages[number - 1].size for number in self._deleted])
         return len(self._messages) - len(self._deleted), octets
 
-    def get(self, number: int) -> MaildropMessage | None:
+    def get(self, number: int) -> Message | None:
         """None when there is no such message, or it is marked as deleted."""
         if not 1 <= number <= len(self._messages) or number in self._deleted:
             return None
@@ -40,7 +40,7 @@ class Maildrop:
         self._deleted.clear()
 
     @property
-    def marked(self) -> list[MaildropMessage]:
+    def marked(self) -> list[Message]:
         """What QUIT deletes."""
         return [self._messages[number - 1] for number in sorted(self._deleted)]
 
@@ -52,7 +52,7 @@ class Maildrop:
         """The lines of UIDL."""
         return [f"{number} {message.unique_id}" for number, message in self._present()]
 
-    def _present(self) -> Iterable[tuple[int, MaildropMessage]]:
+    def _present(self) -> Iterable[tuple[int, Message]]:
         numbered = enumerate(self._messages, 1)
         if not self._deleted:
             return numbered

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mailserv.mail.pop3_extension import Pop3Verb
+
 MAX_NUMBER = 2**31 - 1  # no maildrop and no message has more; RFC 1939 sets no bound
 
 
@@ -106,6 +108,22 @@ class Quit:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtensionCommand:
+    """A verb that an extension brings (RFC 2449 §3)."""
+
+    verb: Pop3Verb
+    argument: str = field(repr=False)  # it may hold a secret
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionLogin:
+    """A verb that an extension brings, and that logs in, as APOP does."""
+
+    verb: Pop3Verb
+    argument: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """What the core refuses by itself: answer -ERR with `text`. `command`: the verb when it is one we know, else "".
 
@@ -118,7 +136,24 @@ class Rejected:
 
 
 Event = (
-    User | Pass | Auth | AuthLine | Stls | Capa | Stat | List | Uidl | Retr | Dele | Top | Noop | Rset | Quit | Rejected
+    User
+    | Pass
+    | Auth
+    | AuthLine
+    | Stls
+    | Capa
+    | Stat
+    | List
+    | Uidl
+    | Retr
+    | Dele
+    | Top
+    | Noop
+    | Rset
+    | Quit
+    | ExtensionCommand
+    | ExtensionLogin
+    | Rejected
 )
 
 COMMANDS: dict[bytes, type[Event]] = {
@@ -138,19 +173,34 @@ COMMANDS: dict[bytes, type[Event]] = {
     b"QUIT": Quit,
 }
 
+CAPABILITIES = (  # ours, which no extension may bring (RFC 2449 §6, RFC 3206 §6)
+    "TOP",
+    "USER",
+    "SASL",
+    "RESP-CODES",
+    "AUTH-RESP-CODE",
+    "LOGIN-DELAY",
+    "PIPELINING",
+    "EXPIRE",
+    "UIDL",
+    "IMPLEMENTATION",
+    "STLS",
+)
+
 SYNTAX = "Syntax error in arguments"
 NO_SUCH_MESSAGE = "No such message"
+NOT_UTF8 = "Command is not valid UTF-8"
 NEWLINE = "Bare CR or LF in a command; only CRLF ends a line"
 
 
 def parse(command: type[Event], rest: bytes, *, updates: bool) -> Event | str:
     """The event for what follows a verb, or the text of its -ERR. `updates`: see Quit."""
-    if b"\r" in rest or b"\n" in rest:
+    if _is_broken(rest):
         return NEWLINE
     try:
         text = rest.decode("utf-8")
     except UnicodeDecodeError:
-        return "Command is not valid UTF-8"
+        return NOT_UTF8
     if command is Pass:
         return Pass(text) if text and "\0" not in text else SYNTAX
     if not text.isprintable():
@@ -159,6 +209,23 @@ def parse(command: type[Event], rest: bytes, *, updates: bool) -> Event | str:
     if command is Quit:
         return Quit(updates) if not words else SYNTAX
     return _PARSERS[command](words)
+
+
+def parse_extension(verb: Pop3Verb, rest: bytes) -> Event | str:
+    """The same for a verb of an extension, which reads its argument itself."""
+    if _is_broken(rest):
+        return NEWLINE
+    try:
+        argument = rest.decode("utf-8").strip(" ")
+    except UnicodeDecodeError:
+        return NOT_UTF8
+    if not argument.isprintable():
+        return SYNTAX
+    return ExtensionLogin(verb, argument) if verb.logs_in else ExtensionCommand(verb, argument)
+
+
+def _is_broken(rest: bytes) -> bool:
+    return b"\r" in rest or b"\n" in rest
 
 
 def _user(words: list[str]) -> Event | str:

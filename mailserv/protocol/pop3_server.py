@@ -12,6 +12,7 @@ from enum import Enum
 
 from mailserv.errors import ProtocolError
 from mailserv.mail.dot_stuffing import stuff
+from mailserv.mail.pop3_extension import Pop3State, Pop3Verb
 from mailserv.protocol import pop3_commands as commands
 from mailserv.protocol.commands import HTTP_VERBS
 from mailserv.protocol.lines import LineFault, LineReader
@@ -21,6 +22,8 @@ from mailserv.protocol.pop3_commands import (
     Capa,
     Dele,
     Event,
+    ExtensionCommand,
+    ExtensionLogin,
     List,
     Noop,
     Pass,
@@ -34,6 +37,7 @@ from mailserv.protocol.pop3_commands import (
     Uidl,
     User,
 )
+from mailserv.protocol.pop3_extensions import NO_EXTENSIONS, Pop3ExtensionTable
 
 COMMAND_LINE = 255  # octets with CRLF, RFC 2449 §4
 AUTH_LINE = 12288  # octets with CRLF of one base64 line; RFC 5034 names no limit, this is SMTP's (RFC 4954 §4)
@@ -60,12 +64,16 @@ NEXT_PHASE: dict[tuple[Phase, type[Event]], tuple[Phase, Phase]] = {
     (_AUTHORIZATION, Auth): (_TRANSACTION, _AUTHORIZATION),
     (_AUTHORIZATION, Stls): (_AUTHORIZATION, _AUTHORIZATION),
     (_AUTHORIZATION, Capa): (_AUTHORIZATION, _AUTHORIZATION),
+    (_AUTHORIZATION, ExtensionCommand): (_AUTHORIZATION, _AUTHORIZATION),
+    (_AUTHORIZATION, ExtensionLogin): (_TRANSACTION, _AUTHORIZATION),
     (_AUTHORIZATION, Quit): (_CLOSED, _CLOSED),
     (_HAS_USER, User): (_HAS_USER, _AUTHORIZATION),
     (_HAS_USER, Pass): (_TRANSACTION, _AUTHORIZATION),  # RFC 1939 §7: after a refused PASS comes USER again
     (_HAS_USER, Auth): (_TRANSACTION, _AUTHORIZATION),
     (_HAS_USER, Stls): (_AUTHORIZATION, _HAS_USER),
     (_HAS_USER, Capa): (_HAS_USER, _HAS_USER),
+    (_HAS_USER, ExtensionCommand): (_HAS_USER, _HAS_USER),
+    (_HAS_USER, ExtensionLogin): (_TRANSACTION, _AUTHORIZATION),
     (_HAS_USER, Quit): (_CLOSED, _CLOSED),
     (_AUTH, AuthLine): (_TRANSACTION, _AUTHORIZATION),
     (_AUTH, Rejected): (_AUTHORIZATION, _AUTHORIZATION),  # an overlong line ends the exchange
@@ -78,6 +86,7 @@ NEXT_PHASE: dict[tuple[Phase, type[Event]], tuple[Phase, Phase]] = {
     (_TRANSACTION, Top): (_TRANSACTION, _TRANSACTION),
     (_TRANSACTION, Noop): (_TRANSACTION, _TRANSACTION),
     (_TRANSACTION, Rset): (_TRANSACTION, _TRANSACTION),
+    (_TRANSACTION, ExtensionCommand): (_TRANSACTION, _TRANSACTION),
     (_TRANSACTION, Quit): (_CLOSED, _CLOSED),
 }
 
@@ -85,9 +94,11 @@ NEXT_PHASE: dict[tuple[Phase, type[Event]], tuple[Phase, Phase]] = {
 class Pop3Server:
     """One session. One thread. Raises RuntimeError where the caller breaks the rule: each event is answered once."""
 
-    __slots__ = ("_lines", "_out", "_pending", "_phase")
+    __slots__ = ("_extensions", "_lines", "_out", "_pending", "_phase", "_service")
 
-    def __init__(self) -> None:
+    def __init__(self, extensions: Pop3ExtensionTable = NO_EXTENSIONS, service: str = "pop3") -> None:
+        self._extensions = extensions
+        self._service = service
         self._lines = LineReader()
         self._out: list[bytes] = []
         self._phase = Phase.AUTHORIZATION
@@ -96,6 +107,11 @@ class Pop3Server:
     @property
     def phase(self) -> Phase:
         return self._phase
+
+    @property
+    def state(self) -> Pop3State:
+        """As extensions know it."""
+        return Pop3State.TRANSACTION if self._phase is Phase.TRANSACTION else Pop3State.AUTHORIZATION
 
     @property
     def has_input(self) -> bool:
@@ -189,6 +205,8 @@ class Pop3Server:
         word = word.rstrip(b"\t").upper()
         command = commands.COMMANDS.get(word)
         if command is None:
+            if verb := self._extensions.verb(word, self._service):
+                return self._read_extension(verb, rest)
             if word in HTTP_VERBS:
                 return Rejected("This is a mail server, not a web server; closing", word.decode(), close=True)
             return Rejected(commands.NEWLINE if b"\n" in word or b"\r" in word else "Unknown command")
@@ -197,6 +215,13 @@ class Pop3Server:
             return Rejected(f"{name} is not for this state", name)
         parsed = commands.parse(command, rest, updates=self._phase is Phase.TRANSACTION)
         return Rejected(parsed, name) if isinstance(parsed, str) else parsed
+
+    def _read_extension(self, verb: Pop3Verb, rest: bytes) -> Event:
+        kind = ExtensionLogin if verb.logs_in else ExtensionCommand
+        if (self._phase, kind) not in NEXT_PHASE or self.state not in verb.states:
+            return Rejected(f"{verb.name} is not for this state", verb.name)
+        parsed = commands.parse_extension(verb, rest)
+        return Rejected(parsed, verb.name) if isinstance(parsed, str) else parsed
 
     def _multi_line(self, text: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield _status(True, text)

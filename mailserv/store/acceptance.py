@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from mailserv.errors import DuplicateError, StoreError
-from mailserv.mail.message import Acceptance, Content
+from mailserv.mail.message import Acceptance, Content, header_section
 from mailserv.mail.route import Route
 from mailserv.store import totals
 from mailserv.store.codec import pack_address, pack_parameters, pack_trace
@@ -19,8 +19,8 @@ INSERT_MESSAGE = """
     INSERT INTO message (queue_id, reverse_path, parameters, received_at, login, peer_ip, size, file, content)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 INSERT_MAILBOX = """
-    INSERT INTO mailbox (message_id, recipient, unique_id, size, prefix, account_id)
-    SELECT ?, ?, ?, ?, ?, id FROM account WHERE address = ? AND gone = 0
+    INSERT INTO mailbox (message_id, recipient, unique_id, size, prefix, utf8, account_id)
+    SELECT ?, ?, ?, ?, ?, ?, id FROM account WHERE address = ? AND gone = 0
     ON CONFLICT (message_id, account_id, recipient) DO NOTHING"""
 INSERT_QUEUE = """
     INSERT INTO queue (message_id, state, transport, next_hop, not_before, forward_path, original, parameters)
@@ -34,7 +34,7 @@ class Prepared:
 
     queue_id: str
     message: tuple[str | float | bytes | None, ...]
-    mailboxes: tuple[tuple[str, str, int, bytes, str], ...]
+    mailboxes: tuple[tuple[str, str, int, bytes, bool, str], ...]
     queued: tuple[tuple[str | float, ...], ...]
     routes: frozenset[Route]
     trace: tuple[str, float, str] | None
@@ -48,6 +48,7 @@ def prepare(acceptance: Acceptance, spool: Spool) -> Prepared:
     queue_id = acceptance.queue_id
     check_queue_id(queue_id)
     data, file, size = _place(queue_id, acceptance.content, spool)
+    is_utf8 = _is_internationalised(acceptance)
     return Prepared(
         queue_id=queue_id,
         message=(
@@ -62,7 +63,7 @@ def prepare(acceptance: Acceptance, spool: Spool) -> Prepared:
             data,
         ),
         mailboxes=tuple(
-            (each.recipient, f"{queue_id}.{number}", len(each.prefix) + size, each.prefix, each.account)
+            (each.recipient, f"{queue_id}.{number}", len(each.prefix) + size, each.prefix, is_utf8, each.account)
             for number, each in enumerate(acceptance.mailboxes)
         ),
         queued=tuple(
@@ -81,6 +82,13 @@ def prepare(acceptance: Acceptance, spool: Spool) -> Prepared:
         file=file,
         weight=len(data) if data is not None else 0,
         quotas=totals.quotas(acceptance.mailboxes, size) if any(each.quota for each in acceptance.mailboxes) else (),
+    )
+
+
+def _is_internationalised(acceptance: Acceptance) -> bool:
+    """RFC 6532, and not only 8-bit text where none may be: that one came without SMTPUTF8, and stays as it came."""
+    return "SMTPUTF8" in acceptance.parameters and not (
+        header_section(acceptance.content).isascii() and all(each.prefix.isascii() for each in acceptance.mailboxes)
     )
 
 

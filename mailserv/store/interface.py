@@ -67,12 +67,14 @@ class Account:
 class MaildropMessage:
     """One message of a maildrop as POP3 numbers it. `size` are octets as RETR sends them before dot-stuffing.
 
-    `unique_id`: 1–70 characters 0x21–0x7E, never used again (RFC 1939 §7).
+    `unique_id`: 1–70 characters 0x21–0x7E, never used again (RFC 1939 §7). `is_utf8`: it came with SMTPUTF8, and its
+    header section is not ASCII.
     """
 
     unique_id: str
     size: int
     row_id: int
+    is_utf8: bool = False
 
 
 NEARLY_FULL = 0.9  # of a quota: its owner is told, once

@@ -20,6 +20,7 @@ PROMISED = "SELECT value FROM deletion, json_each(deletion.row_ids) WHERE accoun
 ENTRIES = """
     SELECT unique_id, mailbox.size, mailbox.id, received_at, reverse_path FROM mailbox
     JOIN message ON message.id = message_id WHERE account_id = ? ORDER BY mailbox.id"""
+UTF8 = "SELECT id FROM mailbox WHERE account_id = ? AND utf8 = 1"
 READ = "SELECT message_id, prefix FROM mailbox WHERE id = ? AND unique_id = ?"
 
 
@@ -30,6 +31,8 @@ def listing(connection: sqlite3.Connection, address: str) -> list[MaildropMessag
         return []
     promised = {row_id for (row_id,) in connection.execute(PROMISED, account)}  # first: a row that goes now is in one
     rows = connection.execute(LIST, account)
+    if utf8 := {row_id for (row_id,) in connection.execute(UTF8, account)}:
+        return [MaildropMessage(uid, size, key, key in utf8) for uid, size, key in rows if key not in promised]
     if promised:
         return [MaildropMessage(*row) for row in rows if row[2] not in promised]
     return [MaildropMessage(*row) for row in rows]

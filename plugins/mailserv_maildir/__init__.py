@@ -1,4 +1,4 @@
-"""Local delivery into Maildirs, for those who read the same files with Dovecot, mutt or anything else."""
+"""Maildirs: local delivery into them, and POP3 out of them, beside Dovecot, mutt or anything else that reads them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from typing import Annotated, Literal
 import msgspec
 
 from mailserv import hookimpl
-from mailserv.mail.address import Address, parse_domain
+from mailserv.mail.address import Address, parse_domain, parse_mailbox
 from mailserv.mail.delivery import Attempt, Delivery, QueuedRow, Transport
 from mailserv.mail.fields import return_path_prefix
 from mailserv.mail.line_ends import with_lf
+from mailserv.mail.maildrop import OpenedMaildrop
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mailserv.mail.plugin import Services, reading
 from mailserv.mail.reply import LOCAL_ERROR, STORAGE_FULL, UNKNOWN_USER, Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
 from mailserv_maildir.folder import Maildir, NoBase, NoMaildir, unique_name
+from mailserv_maildir.maildrop import MaildirDrop
 from mailserv_maildir.template import Template
 
 DELIVERED = Delivered(Reply(250, "2.0.0", "Delivered to the Maildir"))
@@ -91,7 +93,7 @@ class MaildirTransport:
             maildir.prepare(create=self._settings.create)
             name = unique_name(delivery.received_at, delivery.queue_id, row.forward_path, self._services.hostname)
             if not (self._may_be_a_repeat(delivery, row) and maildir.has(name)):
-                maildir.add(name, self._blocks(delivery, row), delivery.received_at)
+                maildir.add(self._sized(name, delivery, row), self._blocks(delivery, row), delivery.received_at)
             return DELIVERED
         except NoMaildir:
             return Failed(UNKNOWN_USER)
@@ -102,6 +104,20 @@ class MaildirTransport:
         except OSError as error:
             reply = STORAGE_FULL if error.errno in FULL else LOCAL_ERROR
             return self._trouble(delivery, row, os.strerror(error.errno) if error.errno else str(error), reply)
+
+    def open(self, address: str) -> MaildirDrop | None:
+        """The maildrop of an account in one of `domains` who has a Maildir. Raises OSError: not now."""
+        owner = parse_mailbox(address)
+        if owner.domain not in self._domains:
+            return None
+        maildir = self._maildir("", owner)
+        if not maildir.base.is_dir():
+            raise FileNotFoundError(f"{maildir.base} is not there")  # an empty maildrop would make clients forget
+        return MaildirDrop(maildir.path) if self._settings.create or maildir.path.is_dir() else None
+
+    def _sized(self, name: str, delivery: Delivery, row: QueuedRow) -> str:
+        """W is the size with CRLF, as Dovecot writes it: POP3 need not read the file to tell it."""
+        return f"{name},W={len(return_path_prefix(delivery.reverse_path, row.forward_path)) + delivery.content.size}"
 
     def _maildir(self, next_hop: str, address: Address) -> Maildir:
         template = self._parse(next_hop) if next_hop else self._default
@@ -136,6 +152,10 @@ class Plugin:
     @hookimpl
     def resolve_recipient(self, address: Address) -> Resolution | None:
         return self._transport.resolve(address)
+
+    @hookimpl
+    def open_maildrop(self, address: str) -> OpenedMaildrop | None:
+        return self._transport.open(address)
 
     @hookimpl
     def register_transports(self) -> Iterable[tuple[str, Transport]]:

@@ -46,12 +46,13 @@ class Maildir:
                 self._make(self.path / part)
 
     def has(self, name: str) -> bool:
-        """Whether the message is in new, or in cur where readers move it and add their flags. Reads all of cur."""
-        if (self.path / "new" / name).exists():
-            sync_folder(self.path / "new")
-            return True
-        with os.scandir(self.path / "cur") as entries:
-            return any(entry.name.startswith(name) for entry in entries)
+        """Whether the message is in new, or in cur where readers move it and add their flags. Reads all of both."""
+        for part in ("new", "cur"):
+            with os.scandir(self.path / part) as entries:
+                if any(entry.name.startswith(name) for entry in entries):
+                    sync_folder(self.path / part)
+                    return True
+        return False
 
     def add(self, name: str, blocks: Iterable[bytes], received_at: float) -> None:
         """Write and sync it in tmp, move it to new, sync that. Raises OSError and leaves nothing then."""

@@ -47,6 +47,7 @@ def fill(server: MailServer, address: str, messages: tuple[bytes, ...]) -> None:
                 reverse_path=NULL_REVERSE_PATH,
                 content=BytesContent(message),
                 received_at=float(number),
+                parameters={} if message.partition(b"\r\n\r\n")[0].isascii() else {"SMTPUTF8": ""},
                 mailboxes=(MailboxDelivery(address, address, b""),),
             )
         )

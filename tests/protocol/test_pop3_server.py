@@ -16,6 +16,8 @@ from mailserv.protocol.pop3_commands import (
     Capa,
     Dele,
     Event,
+    ExtensionCommand,
+    ExtensionLogin,
     List,
     Noop,
     Pass,
@@ -94,13 +96,13 @@ def test_each_command_in_each_phase_goes_where_the_table_says(phase: Phase, kind
 
 def test_the_table_knows_every_phase_and_every_event() -> None:
     assert {phase for phase, _ in NEXT_PHASE} == set(Phase) - {Phase.CLOSED}
-    assert {kind for _, kind in NEXT_PHASE} == {*LINES, AuthLine, Rejected}
+    assert {kind for _, kind in NEXT_PHASE} == {*LINES, AuthLine, Rejected, ExtensionCommand, ExtensionLogin}
     assert set(COMMANDS.values()) == set(LINES)
 
 
 def test_only_a_login_opens_the_maildrop() -> None:
     opening = {kind for (phase, kind), (ok, err) in NEXT_PHASE.items() if ok is Phase.TRANSACTION is not phase}
-    assert opening == {Pass, Auth, AuthLine}
+    assert opening == {Pass, Auth, AuthLine, ExtensionLogin}
     assert not [pair for pair, (_, err) in NEXT_PHASE.items() if err is Phase.TRANSACTION is not pair[0]]
 
 

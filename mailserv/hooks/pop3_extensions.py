@@ -1,0 +1,44 @@
+"""The callables of a plugin's POP3 extensions, so wrapped that a failure costs one command and is named (invariant 8)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mailserv.hooks.guard import guard
+from mailserv.mail.pop3_extension import LogIn, Pop3Answer, Pop3Extension, Pop3Verb, UseUTF8
+from mailserv.mail.sasl import Credentials, Proof
+
+_HOOK = "register_pop3_extensions"
+LOCAL_ERROR = Pop3Answer(False, "[SYS/TEMP] Local error in processing; try again later")  # RFC 3206 §4
+
+
+def guarded_pop3(plugin: str, extension: Pop3Extension) -> Pop3Extension:
+    """The same, but: a verb that raises or lies answers -ERR [SYS/TEMP]; a keyword is not advertised then."""
+    advertise = guard(plugin, _HOOK, f"keyword {extension.keyword}", extension.advertise, _is_keyword_text, None)
+    return replace(extension, advertise=advertise, verbs=tuple(_verb(plugin, verb) for verb in extension.verbs))
+
+
+def _verb(plugin: str, verb: Pop3Verb) -> Pop3Verb:
+    is_answer = _is_login_answer if verb.logs_in else _is_answer
+    return replace(verb, handle=guard(plugin, _HOOK, f"verb {verb.name}", verb.handle, is_answer, LOCAL_ERROR))
+
+
+def _is_keyword_text(answer: Any) -> bool:
+    return answer is None or (isinstance(answer, str) and answer.isprintable())
+
+
+def _is_answer(answer: Any) -> bool:
+    """One line of text, and lines that are lines."""
+    if isinstance(answer, UseUTF8):
+        return isinstance(answer.text, str)
+    if not isinstance(answer, Pop3Answer) or not isinstance(answer.text, str):
+        return False
+    return answer.lines is None or all(isinstance(line, str) and line.isprintable() for line in answer.lines)
+
+
+def _is_login_answer(answer: Any) -> bool:
+    """Only a login lets a client in."""
+    if isinstance(answer, LogIn):
+        return isinstance(answer.outcome, Credentials | Proof)
+    return isinstance(answer, Pop3Answer) and not answer.is_positive and isinstance(answer.text, str)
