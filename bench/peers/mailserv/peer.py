@@ -38,11 +38,8 @@ class Mailserv:
     """QUIET plugins without an opinion, and on which threads they are called."""
 
     def version(self) -> str:
-        asked = subprocess.run(
-            ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-        )
         python = ".".join(map(str, sys.version_info[:3]))
-        return f"mailserv {version('mailserv')} {asked.stdout.strip()}, Python {python}".replace("  ", " ")
+        return " ".join(["mailserv", version("mailserv"), *_commit(), f"on Python {python}"])
 
     def start(self, folder: Path, wanted: Wanted) -> Iterator[Server]:
         limits = [f"processes = {self.processes}"] if self.processes else []
@@ -77,6 +74,15 @@ class Mailserv:
         for name in names:
             fill(HERE / "plugins" / "quiet.py", path / f"{name}.py", called=self.plugins)
         return f'[plugins]\npath = "{path}"\nenabled = {names}\n'
+
+
+def _commit() -> list[str]:
+    """The checkout's commit, where git can tell it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    except OSError:
+        return []
 
 
 def _add_accounts(data: Path, users: Iterable[str]) -> None:
