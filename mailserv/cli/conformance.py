@@ -126,7 +126,7 @@ def _problem(hook: Implementation, sample: Sample) -> str:
 
 def _at_once(hooks: Sequence[Implementation]) -> Finding:
     """Every hook whose answer a session waits for, from many threads that start together."""
-    deciding = [each for each in hooks if KINDS[each.hook] in (Kind.DECIDE, Kind.PROVIDE)]
+    deciding = [each for each in hooks if KINDS[each.hook] in (Kind.DECIDE, Kind.PROVIDE, Kind.GATHER)]
     problems: list[str] = []
     together = threading.Barrier(THREADS)
 

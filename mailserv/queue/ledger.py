@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mailserv import metrics
 from mailserv.clock import Clock
+from mailserv.errors import PluginError
 from mailserv.logging import get_logger
 from mailserv.mail.delivery import Attempt, Delivery, QueuedRow
 from mailserv.mail.message import Acceptance
@@ -175,21 +176,30 @@ class Ledger:
     def settle(self, owner: str, attempts: Sequence[Attempt], *, wait: bool) -> float | None:
         """Settle every row of these attempts; when the first one that goes back is due, None if none does."""
         now = self._clock.now()
-        rulings = [(a, rule(a, now, self.settings, self._rng, hooks=self._hooks)) for a in attempts]
+        rulings: list[tuple[Attempt, Ruling]] = []
+        waiting: list[Attempt] = []
         bounces: list[Acceptance] = []
         trace: list[tuple[str, TraceEntry]] = []
-        for attempt, ruling in rulings:
+        for attempt in attempts:
+            ruling = rule(attempt, now, self.settings, self._rng, hooks=self._hooks)
             queue_id = attempt.delivery.queue_id
-            trace += [(queue_id, entry) for entry in ruling.trace]
-            about: list[TraceEntry] = []
-            for word, made in self._notices(attempt.delivery, ruling, now, about):
-                bounces.append(made)
-                about.append(TraceEntry(now, word, "", {"queue_id": made.queue_id}))
+            about = ruling.trace.copy()
+            try:
+                notices = self._notices(attempt.delivery, ruling, now, about)
+            except PluginError as error:  # nobody knows now what to tell, or whom: these rows wait, the others go on
+                _log.warning("notice_waits", queue_id=queue_id, error=str(error))
+                waiting.append(attempt)
+                continue
+            rulings.append((attempt, ruling))
+            bounces += [made for _, made in notices]
+            about += [TraceEntry(now, word, "", {"queue_id": made.queue_id}) for word, made in notices]
             trace += [(queue_id, entry) for entry in about]
-        self._store.settle(owner, [s for _, r in rulings for s in r.settlements], bounces, trace, wait=wait)
+        if rulings:
+            self._store.settle(owner, [s for _, r in rulings for s in r.settlements], bounces, trace, wait=wait)
         for attempt, ruling in rulings:
             self._tell(attempt, ruling, now)
-        return min((r.due for _, r in rulings if r.due is not None), default=None)
+        again = self.rescue(owner, waiting) if waiting else None
+        return min((due for due in (again, *(r.due for _, r in rulings)) if due is not None), default=None)
 
     def rescue(self, owner: str, attempts: Sequence[Attempt]) -> float | None:
         """The same for attempts whose bounces could not be made: what was delivered is marked so, the rest waits."""

@@ -387,8 +387,13 @@ def test_hook_dsn_policy_may_say_later_and_the_row_waits(tmp_path: Path) -> None
     ):
         server.send(ALICE, ["gone@far.example"], TEXT, login=LOGIN)
         server.wait_for_log("delivery", outcome="deferred")
-        assert [row.state for row in server.queue()] == ["ready"]
+        server.wait_for_log("notice_waits")
+        server.send(ALICE, [CAROL], TEXT, login=LOGIN)
+        mx.wait_for_messages(1)
+        server.wait_for_log("delivery", outcome="delivered")
+        assert [(str(row.forward_path), row.state) for row in server.queue()] == [("gone@far.example", "ready")]
         assert server.mailbox(ALICE) == []
+        assert not server.log.matching("delivery_broke")
 
 
 def test_hook_dsn_policy_on_trial_is_in_the_trace(tmp_path: Path) -> None:
