@@ -110,6 +110,7 @@ class Connection:
 
         Closing with input unread resets the connection, and a reset may take our last reply with it.
         """
+        self._end_tls()
         self._shutdown(socket.SHUT_WR)
         try:
             self._sock.setblocking(False)  # MSG_DONTWAIT would not do: Python waits by itself where a timeout is set
@@ -122,8 +123,18 @@ class Connection:
 
     def close(self) -> None:
         """Close without waiting. Idempotent; the owner's thread."""
+        self._end_tls()
         with self._closing:
             self._sock.close()
+
+    def _end_tls(self) -> None:
+        """Tell a peer under TLS that nobody cut us short (close_notify, RFC 8446 §6.1), if that can be sent at once."""
+        if isinstance(self._sock, ssl.SSLSocket):
+            try:
+                self._sock.setblocking(False)
+                self._sock.unwrap()
+            except (OSError, ValueError):
+                return  # said already, not to be said any more, or said: this is how waiting for the peer's is refused
 
     def _shutdown(self, how: int) -> None:
         """The unbound method: SSLSocket.shutdown would take the TLS layer away under the reader."""

@@ -95,7 +95,7 @@ def over_tcp(
             shaking.start()
             context = ssl.create_default_context()
             authority.configure_trust(context)
-            peer = context.wrap_socket(peer, server_hostname="mail.example.org")
+            peer = context.wrap_socket(peer, server_hostname="mail.example.org", suppress_ragged_eofs=False)
             shaking.join()
         yield connection, peer
         connection.close()
@@ -132,6 +132,17 @@ def test_saying_no_more_waits_for_nobody(over_tcp: tuple[Connection, socket.sock
     connection.say_no_more()
     assert CLOCK.monotonic() - began < LATER / 2
     assert peer.recv(100) == b""
+
+
+@pytest.mark.parametrize("say_no_more", [False, True])
+def test_an_end_is_told_as_tls_tells_it(over_tcp: tuple[Connection, socket.socket], say_no_more: bool) -> None:
+    connection, peer = over_tcp
+    connection.send(b"+OK Bye\r\n", at(LATER))
+    if say_no_more:
+        connection.say_no_more()
+    connection.close()
+    assert peer.recv(100) == b"+OK Bye\r\n"
+    assert peer.recv(100) == b""  # an SSLEOFError without close_notify (RFC 8446 §6.1)
 
 
 def test_sending_to_nobody_is_an_error(pair: tuple[Connection, socket.socket]) -> None:
