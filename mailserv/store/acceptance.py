@@ -81,7 +81,9 @@ def prepare(acceptance: Acceptance, spool: Spool) -> Prepared:
         trace=(queue_id, acceptance.trace[0].at, pack_trace(acceptance.trace)) if acceptance.trace else None,
         file=file,
         weight=len(data) if data is not None else 0,
-        quotas=totals.quotas(acceptance.mailboxes, size) if any(each.quota for each in acceptance.mailboxes) else (),
+        quotas=totals.quotas(acceptance.mailboxes, size, is_queued=bool(acceptance.queued))
+        if any(each.quota for each in acceptance.mailboxes)
+        else (),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mailserv.mail.message import MailboxDelivery
@@ -24,11 +24,12 @@ ROOM_AGAIN = 0.8  # of a quota: below it, the next crossing is told again
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What one message brings to one account, and what may be there with it."""
+    """What one message brings to one account, and what may be there with it. `is_alone`: it is for nobody else."""
 
     account: str
     octets: int
     limit: int
+    is_alone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +44,28 @@ class Fit:
 FITS = Fit()
 
 
-def quotas(deliveries: Iterable[MailboxDelivery], size: int) -> tuple[Quota, ...]:
-    """One for each account that has a quota, however many recipients it is."""
+def quotas(deliveries: Sequence[MailboxDelivery], size: int, *, is_queued: bool) -> tuple[Quota, ...]:
+    """One for each account that has a quota, however many recipients it is. `is_queued`: the message goes elsewhere, too."""
     limits: dict[str, int] = {}
     octets: dict[str, int] = {}
     for each in deliveries:
         if each.quota:
             limits[each.account] = each.quota
             octets[each.account] = octets.get(each.account, 0) + len(each.prefix) + size
-    return tuple(Quota(account, octets[account], limit) for account, limit in limits.items())
+    is_alone = not is_queued and len({each.account for each in deliveries}) == 1
+    return tuple(Quota(account, octets[account], limit, is_alone) for account, limit in limits.items())
 
 
 def fit(work: Work, wanted: Sequence[Quota]) -> Fit:
-    """Look before the rows are written: one statement for each account with a quota, none for others."""
+    """Look before the rows are written: one statement for each account with a quota, none for others.
+
+    Who has room for something gets more than fits when others are to have the same: refused here it would be refused for
+    them, too, and at each try again, since nobody knew its size at RCPT.
+    """
     nearly_full = []
     for each in wanted:
         found = usage(work.connection, each.account)
-        if found.octets + each.octets > each.limit:
+        if found.octets + each.octets > each.limit and (each.is_alone or found.octets >= each.limit):
             return Fit(each.account, never_fits=each.octets > each.limit)
         if found.octets + each.octets >= each.limit * NEARLY_FULL and not found.is_warned:
             nearly_full.append(each.account)
