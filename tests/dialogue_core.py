@@ -20,7 +20,7 @@ from mailserv.mail.address import Address
 from mailserv.mail.extension import LookUp, SessionView, SMTPExtension, StartAuth, StartQueue, StartTLS
 from mailserv.mail.peer import Peer, TLSInfo
 from mailserv.mail.plugin import Services
-from mailserv.mail.pop3_extension import Pop3Answer, Pop3View, UseUTF8
+from mailserv.mail.pop3_extension import Pop3Answer, Pop3State, Pop3View, UseUTF8
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
@@ -322,7 +322,7 @@ class Pop3Driver:
             pop3.AuthLine: lambda event: self._authenticate(self._sasl_step(event.data)),
             pop3.Stls: self._on_stls,
             pop3.Capa: lambda _: self._core.answer_list(
-                "Capabilities follow", ["TOP", "UIDL", "USER", "PIPELINING", *shipped_pop3().capabilities(self._view())]
+                "Capability list follows", [*self._capabilities(), *shipped_pop3().capabilities(self._view())]
             ),
             pop3.Stat: lambda _: self._core.answer(True, f"{len(self._left())} {self._octets()}"),
             pop3.List: lambda event: self._table(event.number, lambda n: str(len(self._shown(n)))),
@@ -389,6 +389,12 @@ class Pop3Driver:
             self._core.answer(True, "begin TLS")
         else:
             self._core.answer(False, "not now")
+
+    def _capabilities(self) -> list[str]:
+        lines = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER", "IMPLEMENTATION mailserv"]
+        can_start = self._settings["tls"] == "yes" and not self._is_tls
+        can_start = can_start and self._core.state is Pop3State.AUTHORIZATION
+        return [*lines, "USER", "SASL PLAIN", *(["STLS"] if can_start else [])]
 
     def _view(self) -> Pop3View:
         peer = replace(PEER, tls=TLSInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384") if self._is_tls else None)

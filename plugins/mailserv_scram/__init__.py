@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import msgspec
@@ -32,10 +32,10 @@ class ScramSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scram:
-    """`secret` makes the salts of those who have none. Any thread."""
+    """`secret()` makes the salts of those who have none. Any thread."""
 
-    def __init__(self, iterations: int, secret: bytes) -> None:
-        self.secret = secret
+    def __init__(self, iterations: int, secret: Callable[[], bytes]) -> None:
+        self._secret = secret
         self._iterations = iterations
         self._scram = ScramMechanism(NAME)
 
@@ -87,7 +87,7 @@ class Scram:
         return b64decode(salt), b64decode(stored_key), b64decode(server_key), int(iterations)
 
     def _fake(self, what: str, known: Known) -> bytes:
-        return hmac.digest(self.secret, f"{what} of {known.address}".encode("utf-8", "surrogatepass"), "sha256")
+        return hmac.digest(self._secret(), f"{what} of {known.address}".encode("utf-8", "surrogatepass"), "sha256")
 
 
 class Plugin:
@@ -95,16 +95,21 @@ class Plugin:
 
     def __init__(self, settings: ScramSettings, services: Services) -> None:
         self._services = services
-        self._scram = Scram(settings.iterations, secrets.token_bytes())
+        self._scram = Scram(settings.iterations, self._secret)
+        self._own = secrets.token_bytes()
+        self._is_kept = False
 
     @hookimpl
     def startup(self) -> None:
         """The secret outlives the server: a salt that changed with each restart would be known for a false one."""
-        table, secret = self._services.table, self._scram.secret.hex()
-        kept = table.get("secret")
-        if kept is None:
-            table.put("secret", secret, self._services.now() + FOREVER)
-        self._scram.secret = bytes.fromhex(kept or secret)
+        if self._services.table.get("secret") is None:
+            self._services.table.put("secret", self._own.hex(), self._services.now() + FOREVER)
+
+    def _secret(self) -> bytes:
+        """Read when it is first wanted: by then all processes of a server that has just been set up agree on one."""
+        if not self._is_kept and (kept := self._services.table.get("secret")):
+            self._own, self._is_kept = bytes.fromhex(kept), True
+        return self._own
 
     @hookimpl
     def register_sasl_mechanisms(self) -> Iterable[SaslMechanism]:

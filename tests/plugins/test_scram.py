@@ -22,7 +22,7 @@ ALICE = "alice@example.org"
 PASSWORD = "sécret pass"
 ITERATIONS = 4096
 PLUGIN = {"plugin": {"scram": {"iterations": ITERATIONS}}}
-SCRAM = Scram(ITERATIONS, b"a secret of the server's own")
+SCRAM = Scram(ITERATIONS, lambda: b"a secret of the server's own")
 Ask = Callable[[str], str]
 """Sends a line, returns the answer's first line."""
 

@@ -26,6 +26,7 @@ from mailserv.net.threads import SessionThreads
 from mailserv.net.tls import Certificates
 from mailserv.pop3.context import OpenMaildrops, Pop3Context
 from mailserv.pop3.session import Pop3Session, refusal
+from mailserv.protocol.pop3_extensions import NO_EXTENSIONS, Pop3ExtensionTable
 from mailserv.settings import Duration, Limits, Settings
 from mailserv.store.interface import MaildropMessage, Store
 from mailserv.store.passwords import hash_password
@@ -75,7 +76,16 @@ class Doctored:
 class Pop3:
     """The server. `sessions_over`: released once for each session that has ended."""
 
-    def __init__(self, path: Path, *, service: str = "pop3", tls: bool = False, plaintext: bool = True, **limits: Any):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        service: str = "pop3",
+        tls: bool = False,
+        plaintext: bool = True,
+        extensions: Pop3ExtensionTable = NO_EXTENSIONS,
+        **limits: Any,
+    ):
         self.clock: Clock = SystemClock()
         self.real_store = open_store(path / "data", self.clock)
         self.real_store.add_account(ALICE, password_hash(), self.clock.now())
@@ -93,6 +103,7 @@ class Pop3:
             maildrops=OpenMaildrops(),
             certificates=certificates(path) if tls else None,
             allows_plaintext=lambda _: plaintext,
+            extensions=extensions,
         )
         self.clients: list[poplib.POP3] = []
         self.sessions_over = threading.Semaphore(0)
