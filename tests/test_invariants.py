@@ -120,9 +120,11 @@ def uses(tree: ast.Module) -> set[str]:
             modules = {node.module or ""} if isinstance(node, ast.ImportFrom) else {alias.name for alias in node.names}
             found |= {"names"} & {"names" for module in modules if module.split(".")[0] == "dns"}
             found |= {"time"} & {"time" for module in modules if isinstance(node, ast.ImportFrom) and module == "time"}
+        if isinstance(node, ast.Attribute):
+            named = ast.unparse(node)
+            found |= {"time"} if re.match(r"time\.(time|monotonic|perf_counter|sleep)", named) else set()
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            found |= {"time"} if re.match(r"time\.(time|monotonic|perf_counter|sleep)", called) else set()
             found |= {"datetime.now"} if called in {"datetime.now", "datetime.datetime.now"} else set()
             found |= {"random"} if re.match(r"(random|secrets|uuid)\.|os\.urandom", called) else set()
             found |= {"names"} if re.search(r"getaddrinfo|gethostby|getfqdn", called) else set()

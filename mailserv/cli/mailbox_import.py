@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from mailserv.cli.common import config_option, count, opened_store, progress, re
 from mailserv.cli.config import read
 from mailserv.cli.users import parse_account
 from mailserv.clock import SystemClock
+from mailserv.derived import chance
 from mailserv.errors import AddressSyntaxError
 from mailserv.mail.address import NULL_REVERSE_PATH, Address, parse_mailbox
 from mailserv.mail.line_ends import with_crlf
@@ -90,7 +90,7 @@ class _Taker:
         self._account = account
         self._again = again
         self._clock = SystemClock()
-        self._queue_ids = QueueIds(random.Random(random.SystemRandom().getrandbits(128)))
+        self._queue_ids = QueueIds(chance())
         self._seen: Counter[bytes] = Counter()
         self._waiting: list[Imported] = []
         self.new = self.known = 0

@@ -21,7 +21,9 @@ class ExtensionTable:
         self._extensions = tuple(extensions)
         self._verbs: dict[str, tuple[SMTPExtension, Verb]] = {}
         # For each service once: every greeting asks.
-        self._of = cache(lambda service: tuple(e for e in self._extensions if service in e.services))
+        self._offers = cache(
+            lambda service: [(e.keyword, e.advertise) for e in self._extensions if e.keyword and service in e.services]
+        )
         self._verbs_of = cache(lambda service: tuple(n for n, (e, _) in self._verbs.items() if service in e.services))
         keywords: set[str] = set()
         for extension in self._extensions:
@@ -36,11 +38,10 @@ class ExtensionTable:
     def ehlo_lines(self, view: SessionView) -> list[str]:
         """What EHLO advertises to this session now, one keyword with its text a line, in the order of the extensions."""
         lines = []
-        for extension in self._of(view.peer.service):
-            if extension.keyword:
-                text = extension.text(view)
-                if text is not None:
-                    lines.append(f"{extension.keyword} {text}" if text else extension.keyword)
+        for keyword, text in self._offers(view.peer.service):
+            now = text if isinstance(text, str) else text(view)
+            if now is not None:
+                lines.append(f"{keyword} {now}" if now else keyword)
         return lines
 
     def verb(self, name: str, service: str) -> Verb | None:
