@@ -227,9 +227,11 @@ class Pop3Session:
     # ---------------------------------------------------------------- either state
 
     def _on_quit(self, event: commands.Quit) -> None:
-        """The maildrop is free before the client hears."""
+        """Maildrop and place are free before the client hears; who has not taken its answers yet keeps its place."""
         good = self._transaction.update() if self._transaction is not None and event.updates else True
         self._let_go()
+        self._flush()
+        self._place.vacate()
         self._core.answer(good, "Bye" if good else NOT_REMOVED)
         self._reason, self._closing = "quit", True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from talking import Talk
 
+from mailserv.settings import Limits
 from mailserv.testing.server import MailServer, mail_server
 
 ALICE = "alice@example.org"
@@ -91,3 +92,11 @@ def test_lesson_10_one_maildrop_one_session(server: MailServer) -> None:
         assert first.say("QUIT").startswith("+OK")
         second.say(f"USER {ALICE}")
         assert second.say("PASS secret").startswith("+OK")
+
+
+def test_lesson_10_who_says_quit_may_come_back_at_once() -> None:
+    with mail_server(limits=Limits(pop3_sessions=1, sessions_per_ip=1, connections_per_minute=0)) as server:
+        for _ in range(50):
+            with Talk.to(server.address("pop3")) as talk:
+                assert talk.line().startswith("+OK")
+                assert talk.say("QUIT").startswith("+OK")
