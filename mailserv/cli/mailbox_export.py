@@ -76,11 +76,17 @@ def _to_maildir(store: Store, entries: list[MailboxEntry], target: Path, hostnam
     with progress("exporting", sum(entry.message.size for entry in entries)) as step:
         for entry in entries:
             content = _content(store, entry)
-            name = f"{int(entry.received_at)}.{entry.message.unique_id}.{hostname}"
+            name = _file_name(entry, hostname)
             if content is not None:
                 written += maildirs.write(target, name, content.blocks(), entry.received_at)
             step(entry.message.size)
     return written
+
+
+def _file_name(entry: MailboxEntry, hostname: str) -> str:
+    """The same in each run. Readers put messages of one second in the order of M, as if these were microseconds."""
+    message = entry.message
+    return f"{int(entry.received_at)}.M{message.row_id % 1_000_000:06}Q{message.unique_id}.{hostname}"
 
 
 def _content(store: Store, entry: MailboxEntry) -> Content | None:

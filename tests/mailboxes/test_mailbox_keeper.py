@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import poplib
+import smtplib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
+import pytest
+
+from mailserv.mail.values import Duration, Size
+from mailserv.settings import Mailboxes
 from mailserv.testing.clock import FakeClock
 from mailserv.testing.server import MailServer, mail_server
 
@@ -112,6 +118,21 @@ def test_capa_tells_how_long() -> None:
         client.pass_("secret")
         assert client.capa()["EXPIRE"] == ["14"]
         client.quit()
+
+
+def test_a_reload_counts_at_once() -> None:
+    clock = FakeClock(1_000_000.0)
+    with server_with(clock, {}) as server:
+        send(server, 2)
+        clock.advance(2 * DAY)
+        limits = Mailboxes(expire=Duration(DAY), quota=Size(10))
+        server.server.reload(msgspec.structs.replace(server.server.settings, mailboxes=limits))
+        assert server.wait_for_log("mailbox_expired")[0]["old"] == 2
+        client = poplib_client(server)
+        assert client.capa()["EXPIRE"] == ["1"]
+        client.quit()
+        with pytest.raises(smtplib.SMTPRecipientsRefused):
+            send(server, 1)
 
 
 def test_settings_for_an_account_that_is_not_there_are_told() -> None:
