@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,10 @@ from mailserv.cli.plugin_samples import ORDINARY
 from mailserv.hooks.extensions import ANSWERS
 from mailserv.hooks.implementation import Implementation
 from mailserv.hooks.kinds import BUDGET, is_lines
+from mailserv.hooks.pop3_extensions import is_answer
 from mailserv.mail.extension import LookUp, Parameter, Payload, SessionView, SMTPExtension, StartQueue, Verb
 from mailserv.mail.peer import Peer, TLSInfo
+from mailserv.mail.pop3_extension import Pop3Extension, Pop3State, Pop3Verb, Pop3View
 from mailserv.mail.reply import UNKNOWN_USER, Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import MAILBOX, SMTP, Route
@@ -56,6 +59,21 @@ VIEWS = tuple(
     for peer in (_CLIENT, _USER)
     for in_transaction in (False, True)
 )
+POP3_VIEWS = tuple(
+    Pop3View(
+        peer=replace(peer, service="pop3"),
+        hostname="mail.example.org",
+        state=state,
+        timestamp="<0123.1767225600@mail.example.org>",
+        can_start_tls=peer.tls is None,
+        can_authenticate=not peer.login,
+        mechanisms=("PLAIN",),
+        is_utf8=bool(peer.login),
+        messages=3,
+        octets=1000,
+    )
+    for peer, state in ((_CLIENT, Pop3State.AUTHORIZATION), (_USER, Pop3State.TRANSACTION))
+)
 _RESOLUTIONS = (
     Resolution(mailboxes=(("alice@example.org", ORDINARY.forward_path),), is_local=True),
     Resolution(remotes=((ORDINARY.forward_path, Route(SMTP, "example.org")),)),
@@ -67,6 +85,8 @@ def check(hooks: Sequence[Implementation]) -> Iterator[Finding]:
     """`hooks`: all of the plugin's. A transport is asked with nothing to deliver: what it would do is real."""
     for extension in _registered(hooks, "register_smtp_extensions"):
         yield from _extension(extension)
+    for pop3 in _registered(hooks, "register_pop3_extensions"):
+        yield from _pop3_extension(pop3)
     for mechanism in _registered(hooks, "register_sasl_mechanisms"):
         yield _finding(f"the mechanism {mechanism.name} answers to anything", partial(_exchanges, mechanism))
     for name, transport in _registered(hooks, "register_transports"):
@@ -92,6 +112,13 @@ def _extension(extension: SMTPExtension) -> Iterator[Finding]:
             yield _finding(rule, partial(_parameter, parameter))
 
 
+def _pop3_extension(extension: Pop3Extension) -> Iterator[Finding]:
+    if extension.keyword:
+        yield _finding(f"the POP3 capability {extension.keyword} can always be told", partial(_capability, extension))
+    for verb in extension.verbs:
+        yield _finding(f"the POP3 verb {verb.name} answers to anything", partial(_pop3_verb, verb))
+
+
 def _finding(rule: str, problems: Callable[[], Iterator[str]]) -> Finding:
     """The first problem; a call that does not end is one, for nobody would end it: there is no budget for these."""
     found: list[str] = []
@@ -114,6 +141,21 @@ def _keyword(extension: SMTPExtension) -> Iterator[str]:
         text = extension.text(view)
         if text is not None and not (isinstance(text, str) and text.isascii() and text.isprintable()):
             yield f"it told {text!r}, which is no line of EHLO"
+
+
+def _capability(extension: Pop3Extension) -> Iterator[str]:
+    for view in POP3_VIEWS:
+        text = extension.text(view)
+        if text is not None and not (isinstance(text, str) and text.isascii() and text.isprintable()):
+            yield f"it told {text!r}, which is no line of CAPA"
+
+
+def _pop3_verb(verb: Pop3Verb) -> Iterator[str]:
+    for argument in ARGUMENTS:
+        for view in POP3_VIEWS:
+            answer = verb.handle(view, argument)
+            if not is_answer(verb, answer):
+                yield f"it answered to {argument[:40]!r} with {answer!r}"
 
 
 def _verb(verb: Verb) -> Iterator[str]:

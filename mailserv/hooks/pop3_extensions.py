@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mailserv.hooks.guard import guard
@@ -15,17 +16,24 @@ LOCAL_ERROR = Pop3Answer(False, "[SYS/TEMP] Local error in processing; try again
 
 def guarded_pop3(plugin: str, extension: Pop3Extension) -> Pop3Extension:
     """The same, but: a verb that raises or lies answers -ERR [SYS/TEMP]; a keyword is not advertised then."""
-    advertise = guard(plugin, _HOOK, f"keyword {extension.keyword}", extension.advertise, _is_keyword_text, None)
-    return replace(extension, advertise=advertise, verbs=tuple(_verb(plugin, verb) for verb in extension.verbs))
+    keyword = extension.advertise
+    if not isinstance(keyword, str):
+        keyword = guard(plugin, _HOOK, f"keyword {extension.keyword}", keyword, _is_keyword_text, None)
+    return replace(extension, advertise=keyword, verbs=tuple(_verb(plugin, verb) for verb in extension.verbs))
 
 
 def _verb(plugin: str, verb: Pop3Verb) -> Pop3Verb:
-    is_answer = _is_login_answer if verb.logs_in else _is_answer
-    return replace(verb, handle=guard(plugin, _HOOK, f"verb {verb.name}", verb.handle, is_answer, LOCAL_ERROR))
+    handle = guard(plugin, _HOOK, f"verb {verb.name}", verb.handle, partial(is_answer, verb), LOCAL_ERROR)
+    return replace(verb, handle=handle)
 
 
 def _is_keyword_text(answer: Any) -> bool:
     return answer is None or (isinstance(answer, str) and answer.isprintable())
+
+
+def is_answer(verb: Pop3Verb, answer: Any) -> bool:
+    """What that verb may answer with."""
+    return _is_login_answer(answer) if verb.logs_in else _is_answer(answer)
 
 
 def _is_answer(answer: Any) -> bool:

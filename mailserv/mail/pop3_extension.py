@@ -83,13 +83,18 @@ class Pop3Verb:
 
 @dataclass(frozen=True, slots=True)
 class Pop3Extension:
-    """One capability with what it brings. `advertise(view)`: the text after the keyword, "" for none, None: not now.
+    """One capability with what it brings. `advertise`: the text after the keyword, "" for none; or a function of the
+    session that gives it, or None: not now.
 
     A keyword of "" advertises nothing. `needs_timestamp`: the greeting ends in one, `Pop3View.timestamp` (RFC 1939 §7).
     """
 
     keyword: str
-    advertise: Callable[[Pop3View], str | None]
+    advertise: str | Callable[[Pop3View], str | None]
     verbs: tuple[Pop3Verb, ...] = ()
     services: frozenset[str] = POP3_SERVICES
     needs_timestamp: bool = False
+
+    def text(self, view: Pop3View) -> str | None:
+        """What is advertised to this session now."""
+        return self.advertise if isinstance(self.advertise, str) else self.advertise(view)

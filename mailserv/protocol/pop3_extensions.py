@@ -31,7 +31,7 @@ class Pop3ExtensionTable:
         lines = []
         for extension in self._extensions:
             if extension.keyword and view.peer.service in extension.services:
-                text = extension.advertise(view)
+                text = extension.text(view)
                 if text is not None:
                     lines.append(f"{extension.keyword} {text}" if text else extension.keyword)
         return lines

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from mailserv import hookimpl
-from mailserv.mail.address import AddressSyntaxError, parse_mailbox
+from mailserv.mail.address import parse_mailbox
 from mailserv.mail.plugin import Services, reading
 from mailserv.mail.pop3_extension import LogIn, Pop3Answer, Pop3Extension, Pop3State, Pop3Verb, Pop3View, VerbAnswer
 from mailserv.mail.sasl import Proof
@@ -55,12 +55,12 @@ class Plugin:
     def register_pop3_extensions(self) -> Iterable[Pop3Extension]:
         """The greeting's timestamp is what tells a client of it (RFC 1939 §7): there is no capability."""
         verb = Pop3Verb("APOP", self._apop.log_in, IN_AUTHORIZATION, logs_in=True)
-        return [Pop3Extension("", lambda _: "", verbs=(verb,), needs_timestamp=True)]
+        return [Pop3Extension("", "", verbs=(verb,), needs_timestamp=True)]
 
 
 def _key(address: str) -> str:
     """As accounts are compared; "" for what is no address, which nobody has."""
     try:
         return parse_mailbox(address).key
-    except AddressSyntaxError:
+    except ValueError:
         return ""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -67,6 +68,7 @@ class MaildirTransport:
         with reading(services, "domains"):
             self._domains = frozenset(map(parse_domain, settings.domains))
         self._parse = lru_cache(maxsize=256)(Template.parse)
+        self._sizes = lru_cache(maxsize=256)(_no_sizes)  # by Maildir, which one session at a time has
 
     def deliver(self, deliveries: Iterable[Delivery]) -> Iterator[Attempt]:
         """See `Transport.deliver`."""
@@ -113,7 +115,9 @@ class MaildirTransport:
         maildir = self._maildir("", owner)
         if not maildir.base.is_dir():
             raise FileNotFoundError(f"{maildir.base} is not there")  # an empty maildrop would make clients forget
-        return MaildirDrop(maildir.path) if self._settings.create or maildir.path.is_dir() else None
+        if not self._settings.create and not maildir.path.is_dir():
+            return None
+        return MaildirDrop(maildir.path, self._sizes(maildir.path))
 
     def _sized(self, name: str, delivery: Delivery, row: QueuedRow) -> str:
         """W is the size with CRLF, as Dovecot writes it: POP3 need not read the file to tell it."""
@@ -141,6 +145,10 @@ class MaildirTransport:
             "maildir_failed", queue_id=delivery.queue_id, recipient=str(row.forward_path), error=error
         )
         return Deferred(reply)
+
+
+def _no_sizes(_: Path) -> dict[str, int]:
+    return {}
 
 
 class Plugin:

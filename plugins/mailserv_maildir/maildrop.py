@@ -36,9 +36,13 @@ class MaildirMessage:
 class MaildirDrop:
     """One session's. Other programs may rename and remove files all the while; nothing is moved or flagged here."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError. A file is read only if its name does not tell the size (W=)."""
+    def __init__(self, path: Path, sizes: dict[str, int] | None = None) -> None:
+        """`sizes`: by name, as they were counted before; what is gone is taken out. Raises OSError.
+
+        A file is read only if its name does not tell the size (W=) and `sizes` does not either.
+        """
         self._path = path
+        self._sizes = sizes if sizes is not None else {}
         self._files = _scan(path)
         by_id = {unique_id(base): base for base in sorted(self._files, key=_age)}
         self.messages: Sequence[MaildirMessage] = [
@@ -46,6 +50,8 @@ class MaildirDrop:
             for unique, base in by_id.items()
             if (size := self._size(base)) is not None
         ]
+        for gone in self._sizes.keys() - self._files.keys():
+            del self._sizes[gone]
 
     def read(self, message: Message) -> Content | None:
         assert isinstance(message, MaildirMessage)
@@ -77,10 +83,13 @@ class MaildirDrop:
         """None: it is gone by now."""
         if told := _WIRE_SIZE.search(base):
             return int(told[1])
-        try:
-            return sum(map(len, self.blocks(base)))
-        except FileNotFoundError:
-            return None
+        size = self._sizes.get(base)
+        if size is None:
+            try:
+                size = self._sizes[base] = sum(map(len, self.blocks(base)))
+            except FileNotFoundError:
+                return None
+        return size
 
     def _opened(self, base: str) -> FileIO:
         try:

@@ -45,6 +45,6 @@ class Plugin:
         utf8 = Pop3Verb("UTF8", use_utf8, frozenset({Pop3State.AUTHORIZATION}))
         return [
             # USER: names and passwords in UTF-8 are taken without being asked (§2.2)
-            Pop3Extension("UTF8", lambda _: "USER", verbs=(utf8,)),
-            Pop3Extension("LANG", lambda _: "", verbs=(Pop3Verb("LANG", choose_language),)),
+            Pop3Extension("UTF8", "USER", verbs=(utf8,)),
+            Pop3Extension("LANG", "", verbs=(Pop3Verb("LANG", choose_language),)),
         ]

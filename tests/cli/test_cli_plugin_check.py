@@ -21,6 +21,7 @@ from mailserv import hookimpl
 from mailserv.mail.address import Address
 from mailserv.mail.extension import LookUp, Parameter, Payload, SMTPExtension, Verb
 from mailserv.mail.message import header_section
+from mailserv.mail.pop3_extension import Pop3Answer, Pop3Extension, Pop3Verb
 from mailserv.mail.reply import Reply
 from mailserv.mail.sasl import Proof, SaslMechanism
 from mailserv.mail.verdict import reject
@@ -110,6 +111,23 @@ BROKEN = {
     def register_smtp_extensions(self):
         good = Reply(250, "", "fine")
         yield SMTPExtension("XBAD", "", rcpt_params=(Parameter("XBAD", lambda *_: good, values=frozenset({"A"})),))
+""",
+    "POP3 capability XBAD": """
+    @hookimpl
+    def register_pop3_extensions(self):
+        yield Pop3Extension("XBAD", lambda view: view.peer.login.split("@")[1])
+""",
+    "POP3 verb XBAD": """
+    @hookimpl
+    def register_pop3_extensions(self):
+        verb = Pop3Verb("XBAD", lambda view, argument: Pop3Answer(True, "lines", [argument + "\\r\\n"]))
+        yield Pop3Extension("", "", verbs=(verb,))
+""",
+    "POP3 verb XOPEN": """
+    @hookimpl
+    def register_pop3_extensions(self):
+        verb = Pop3Verb("XOPEN", lambda view, argument: Pop3Answer(True, "come in"), logs_in=True)
+        yield Pop3Extension("", "", verbs=(verb,))
 """,
     "mechanism XBAD": """
     @hookimpl

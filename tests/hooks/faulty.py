@@ -22,6 +22,7 @@ from mailserv.mail.delivery import Attempt, Delivery, Transport
 from mailserv.mail.extension import LookUp, Parameter, SMTPExtension, StartQueue, Verb
 from mailserv.mail.outcome import Delivered
 from mailserv.mail.plugin import Services
+from mailserv.mail.pop3_extension import Pop3Extension
 from mailserv.mail.reply import OK
 from mailserv.mail.sasl import SaslMechanism
 from mailserv.testing.clock import FakeClock
@@ -156,6 +157,12 @@ def switched_mechanism(mechanism: SaslMechanism, switch: Switch) -> SaslMechanis
     return replace(mechanism, begin=switch.at(f"AUTH {mechanism.name}", mechanism.begin))
 
 
+def switched_pop3(extension: Pop3Extension, switch: Switch) -> Pop3Extension:
+    """Its names at the switch: "verb LANG". What a shipped one advertises is a text, which cannot fail."""
+    verbs = (replace(verb, handle=switch.at(f"verb {verb.name}", verb.handle)) for verb in extension.verbs)
+    return replace(extension, verbs=tuple(verbs))
+
+
 def switched_transport(named: tuple[str, Transport], switch: Switch) -> tuple[str, Transport]:
     """The name is the plugin's; a stand-in delivers, for there is nobody behind a test's maildir, list or host."""
     name, _ = named
@@ -183,6 +190,7 @@ class StandIn:
 DOORS: dict[str, Callable[[Any, Switch], Any]] = {
     "register_smtp_extensions": switched,
     "register_sasl_mechanisms": switched_mechanism,
+    "register_pop3_extensions": switched_pop3,
     "register_transports": switched_transport,
 }
 """What a plugin registers, and how a switch gets at it."""

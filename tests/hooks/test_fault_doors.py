@@ -24,6 +24,12 @@ SAID = {"raise": "plugin_failed", "lie": "plugin_lied"}
 LATER = 3600.0  # seconds: longer than any wait of [queue] retry at the beginning
 EXTENSIONS = [(name, each) for name in SHIPPED for each in registered(name, "register_smtp_extensions")]
 MECHANISMS = [(name, each) for name in SHIPPED for each in registered(name, "register_sasl_mechanisms")]
+POP3_VERBS = [
+    pytest.param(name, verb.name, id=f"{name}-{verb.name}")
+    for name in SHIPPED
+    for extension in registered(name, "register_pop3_extensions")
+    for verb in extension.verbs
+]
 TRANSPORTS = [(name, transport) for name in SHIPPED for transport, _ in registered(name, "register_transports")]
 
 
@@ -43,7 +49,8 @@ def switch() -> Switch:
 def server(switch: Switch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailServer]:
     """With every plugin of ours that brings an extension or a mechanism."""
     folder = tmp_path_factory.mktemp("doors")
-    names = list(dict.fromkeys(name for name, _ in [*EXTENSIONS, *MECHANISMS]))
+    pop3 = [name for name in SHIPPED if list(registered(name, "register_pop3_extensions"))]
+    names = list(dict.fromkeys([*(name for name, _ in [*EXTENSIONS, *MECHANISMS]), *pop3]))
     with mail_server(
         plugins=[faulty(name, switch) for name in names],
         plugin={name: settings_of(name, folder) for name in names},
@@ -155,6 +162,21 @@ def test_invariant_8_a_shipped_mechanism_that_fails_is_no_login(
         server.wait_for_log(SAID[kind], before + 1, plugin=name)
         assert no_relay_is_open(talk)
         assert talk.log_in(ALICE, "secret").startswith("235")
+
+
+@pytest.mark.parametrize("kind", SAID)
+@pytest.mark.parametrize(("name", "verb"), POP3_VERBS)
+def test_invariant_8_a_shipped_pop3_verb_that_fails_costs_one_command(
+    server: MailServer, switch: Switch, name: str, verb: str, kind: str
+) -> None:
+    before = len(server.log.matching(SAID[kind], plugin=name))
+    with SmtpTalk(server.connect("pop3")) as talk:
+        with switch.failing(boom if kind == "raise" else object, f"verb {verb}"):
+            assert talk.say(f"{verb} {ALICE}").startswith("-ERR [SYS/TEMP]")
+        server.wait_for_log(SAID[kind], before + 1, plugin=name)
+        assert talk.say("STAT").startswith("-ERR")  # nobody was let in
+        assert talk.say(f"USER {ALICE}").startswith("+OK")
+        assert talk.say("PASS secret").startswith("+OK")
 
 
 # ---------------------------------------------------------------- transports

@@ -142,6 +142,11 @@ def test_a_size_in_the_name_is_believed_and_the_file_not_read(maildir: Path) -> 
     put(maildir, "new/100.b.host", b"a\nb\n")
     assert Counting(maildir).messages[-1].size == 6
     assert opened == ["100.b.host"]
+    put(maildir, "new/101.c.host", b"a\n")
+    sizes = {"100.b.host": 6, "99.gone.host": 5}
+    assert [message.size for message in Counting(maildir, sizes).messages][-2:] == [6, 3]
+    assert opened == ["100.b.host", "101.c.host"]
+    assert sizes == {"100.b.host": 6, "101.c.host": 3}
 
 
 def test_unique_ids_are_the_names_and_survive_flags_and_restarts(maildir: Path) -> None:

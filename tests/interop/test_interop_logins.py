@@ -1,4 +1,4 @@
-"""SCRAM-SHA-256 with mpop and msmtp, whose side of it is GNU SASL's."""
+"""SCRAM-SHA-256 with mpop and msmtp, whose side of it is GNU SASL's; APOP with mpop and fetchmail."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from interop_kit import SECONDS, Ran, run
 
-from mailserv.settings import Limits
+from mailserv.settings import Limits, Service
 from mailserv.testing.server import MailServer, mail_server
 
 pytestmark = pytest.mark.interop
@@ -20,7 +20,9 @@ MESSAGE = b"Subject: over SCRAM\r\n\r\nHello.\r\n"
 @pytest.fixture
 def server() -> Iterator[MailServer]:
     limits = Limits(sessions_per_ip=0, connections_per_minute=0)
-    with mail_server(plugins=["scram"], services=("smtp", "submission", "pop3"), limits=limits) as running:
+    apop = {"plugin": {"apop": {"secrets": {ALICE: "shared"}}}}
+    services: tuple[Service, ...] = ("smtp", "submission", "pop3")
+    with mail_server(plugins=["scram", "apop"], config=apop, services=services, limits=limits) as running:
         running.send("sender@example.net", [ALICE], MESSAGE)
         with_password(running)
         yield running
@@ -31,22 +33,24 @@ def with_password(server: MailServer) -> None:
     server.send(ALICE, [ALICE], MESSAGE, login=(ALICE, "secret"))
 
 
-def settings(server: MailServer, folder: Path, service: str, password: str, more: str) -> Path:
+def settings(
+    server: MailServer, folder: Path, service: str, password: str, more: str, auth: str = "scram-sha-256"
+) -> Path:
     path = folder / service
     path.touch(0o600)
     host, port = server.address("pop3" if service == "mpop" else "submission")
     path.write_text(
         f"account default\nhost {host}\nport {port}\nuser {ALICE}\npassword {password}\n"
-        f"auth scram-sha-256\ntls off\ntimeout {SECONDS:.0f}\n{more}"
+        f"auth {auth}\ntls off\ntimeout {SECONDS:.0f}\n{more}"
     )
     return path
 
 
-def mpop(server: MailServer, folder: Path, password: str) -> Ran:
+def mpop(server: MailServer, folder: Path, password: str, auth: str = "scram-sha-256") -> Ran:
     for name in ("new", "cur", "tmp"):
         (folder / "Maildir" / name).mkdir(parents=True)
     more = f"uidls_file {folder}/uidls\nreceived_header off\ndelivery maildir {folder}/Maildir\n"
-    return run("mpop", "--file", settings(server, folder, "mpop", password, more), home=folder, expect=None)
+    return run("mpop", "--file", settings(server, folder, "mpop", password, more, auth), home=folder, expect=None)
 
 
 def msmtp(server: MailServer, folder: Path, password: str) -> Ran:
@@ -76,3 +80,23 @@ def test_a_wrong_password_is_refused(server: MailServer, tmp_path: Path, client:
     assert client(server, tmp_path, "wrong").code != 0
     assert server.wait_for_log("auth_failed", service=service, login=ALICE, reason="credentials")
     assert len(server.mailbox(ALICE)) == 2
+
+
+@pytest.mark.needs("mpop")
+def test_mpop_fetches_by_apop(server: MailServer, tmp_path: Path) -> None:
+    ran = mpop(server, tmp_path, "shared", "apop")
+    assert ran.code == 0, ran.text
+    assert len(list((tmp_path / "Maildir" / "new").iterdir())) == 2
+
+
+@pytest.mark.needs("fetchmail")
+def test_fetchmail_fetches_by_apop(server: MailServer, tmp_path: Path) -> None:
+    host, port = server.address("pop3")
+    rcfile = tmp_path / "fetchmailrc"
+    rcfile.touch(0o600)
+    rcfile.write_text(
+        f"poll {host} service {port} protocol apop timeout {SECONDS:.0f} no dns\n"
+        f'  user "{ALICE}" password "shared" options sslproto "" keep no rewrite mda "cat >>{tmp_path}/mail"\n'
+    )
+    ran = run("fetchmail", "--invisible", "--nosyslog", "--fetchmailrc", rcfile, home=tmp_path)
+    assert (tmp_path / "mail").read_bytes().count(b"Subject: over SCRAM") == 2, ran.text
