@@ -59,13 +59,14 @@ class Scram:
             return self._auth_info(found[0])
 
         server = self._scram.make_server(auth_info)
-        client_first = yield b""
+        client_first, header = _for_oneself((yield b"").decode("utf-8"))
         try:
-            server.set_client_first(client_first.decode("utf-8"))
+            server.set_client_first(client_first)
         except ScramException as error:
             if isinstance(error.__cause__, StoreError):
                 raise error.__cause__ from None
             raise ValueError(str(error)) from error
+        server.gs2_header = header
         client_final = yield server.get_server_first().encode("ascii")
         try:
             server.set_client_final(client_final.decode("utf-8"))
@@ -88,6 +89,28 @@ class Scram:
 
     def _fake(self, what: str, known: Known) -> bytes:
         return hmac.digest(self._secret(), f"{what} of {known.address}".encode("utf-8", "surrogatepass"), "sha256")
+
+
+class _Header:
+    """A gs2-header as it came, which the client's last message has to repeat."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+
+    def make_cbind_input(self, _: object) -> bytes:
+        """There is no channel binding."""
+        return self._octets
+
+
+def _for_oneself(client_first: str) -> tuple[str, _Header]:
+    """The message without its authzid, and its gs2-header (RFC 5802 §7).
+
+    The library takes no authzid, but some clients name the user twice, neomutt for one. A ValueError when they name two.
+    """
+    flag, authzid, bare = client_first.split(",", 2)
+    if authzid and authzid.casefold() != f"a{bare.partition(',')[0][1:]}".casefold():
+        raise ValueError("nobody acts for somebody else")
+    return f"{flag},,{bare}", _Header(f"{flag},{authzid},".encode())
 
 
 class Plugin:

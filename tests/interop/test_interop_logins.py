@@ -1,4 +1,4 @@
-"""SCRAM-SHA-256 with mpop and msmtp, whose side of it is GNU SASL's; APOP with mpop and fetchmail."""
+"""SCRAM-SHA-256 with mpop, msmtp and neomutt, whose side of it is GNU SASL's; APOP with mpop and fetchmail."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fetchers import NOT_OPENED
 from interop_kit import SECONDS, Ran, run
+from terminal import on_terminal
 
 from mailserv.settings import Limits, Service
 from mailserv.testing.server import MailServer, mail_server
@@ -63,6 +65,20 @@ def test_mpop_fetches(server: MailServer, tmp_path: Path) -> None:
     ran = mpop(server, tmp_path, "secret")
     assert ran.code == 0, ran.text
     assert len(list((tmp_path / "Maildir" / "new").iterdir())) == 2
+    assert server.wait_for_log("auth_ok", service="pop3", login=ALICE)
+
+
+@pytest.mark.needs("neomutt")
+def test_neomutt_opens_the_maildrop_and_names_itself_twice(server: MailServer, tmp_path: Path) -> None:
+    host, port = server.address("pop3")
+    rcfile = tmp_path / "neomuttrc"
+    rcfile.write_text(
+        f"set folder = {tmp_path}\nset spool_file = pop://{host}:{port}/\nset pop_user = {ALICE}\nset pop_pass = secret\n"
+        "set pop_authenticators = SCRAM-SHA-256\nset pop_auth_try_all = no\nset ssl_starttls = no\nset ssl_force_tls = no\n"
+        "set quit = yes\nset sleep_time = 0\npush <quit>\n"
+    )
+    painted = on_terminal("neomutt", "-n", "-F", rcfile, home=tmp_path, end_at=NOT_OPENED)
+    assert NOT_OPENED not in painted, painted
     assert server.wait_for_log("auth_ok", service="pop3", login=ALICE)
 
 

@@ -70,9 +70,17 @@ def challenge(answer: str) -> str:
     return base64.b64decode(text).decode()
 
 
-def log_in(ask: Ask, name: str, password: str, *, initial: bool = True) -> str:
+class Gs2Header(str):
+    """One that the library's client would not send."""
+
+    def make_cbind_input(self, _: object) -> bytes:
+        return self.encode()
+
+
+def log_in(ask: Ask, name: str, password: str, *, initial: bool = True, header: str = "n,,") -> str:
     """The last answer. The client's side checks the server's signature, too."""
     client = ScramClient([NAME], name, password)
+    client.gs2_header = Gs2Header(header)
     if initial:
         answer = ask(f"AUTH {NAME} {b64(client.get_client_first())}")
     else:
@@ -101,6 +109,11 @@ def test_hook_register_sasl_mechanisms_a_login_with_and_without_an_initial_respo
 ) -> None:
     assert is_good(log_in(ask, name, PASSWORD, initial=initial))
     assert server.wait_for_log("auth_ok", login=ALICE)
+
+
+@pytest.mark.parametrize("name", [ALICE, "Alice@EXAMPLE.org"])
+def test_a_client_may_name_itself_twice(ask: Ask, name: str) -> None:
+    assert is_good(log_in(ask, ALICE, PASSWORD, header=f"n,a={name},"))
 
 
 def test_a_wrong_password_is_one_failed_login(server: MailServer, ask: Ask) -> None:
@@ -145,6 +158,8 @@ def test_a_cancelled_exchange_changes_nothing(server: MailServer, ask: Ask) -> N
         "x,,n=alice,r=abc",
         "p=tls-unique,,n=alice,r=abc",
         "n,a=bob@example.org,n=alice@example.org,r=abc",
+        "n,n=alice@example.org,n=alice@example.org,r=abc",
+        "n,a=,n=,r=abc",
         "n,,m=ext,n=alice,r=abc",
         "n,,n=al=ice,r=abc",
         "n,,r=abc,n=alice",
