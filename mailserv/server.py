@@ -218,7 +218,11 @@ class Server:
             hostname=self.settings.hostname,
             clock=self._clock,
             policies=chosen.policy,
-            rooms=Rooms(dns=self._resolver, table=self.store.plugin_table, submit=Submitter(lambda: self._smtp)),
+            rooms=Rooms(
+                dns=self._resolver,
+                table=self.store.plugin_table,
+                submit=lambda name: Submitter(name, lambda: self._smtp),
+            ),
             classes=self._plugin_classes,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from mailserv import metrics
 from mailserv.accept.context import Context
@@ -15,6 +16,7 @@ from mailserv.mail.message import (
     Acceptance,
     Content,
     MailboxDelivery,
+    Once,
     PrefixedContent,
     QueuedRecipient,
     header_section,
@@ -26,6 +28,7 @@ from mailserv.mail.trace import TraceEntry
 
 _log = get_logger("accept")
 SAME_DELIVERED_TO = 2  # as for mail from outside (docs/decisions/0013)
+REMEMBERED = 2  # times [queue] give_up that a key is known: what is delivered again is in the queue no longer than once
 
 Resolved = list[tuple[Address, Resolution]]
 
@@ -33,12 +36,18 @@ Resolved = list[tuple[Address, Resolution]]
 class Submitter:
     """Any thread but the store's writer. See `mailserv.mail.plugin.Submit`."""
 
-    def __init__(self, context: Callable[[], Context]) -> None:
-        """`context`: what sessions that begin now work with."""
+    def __init__(self, plugin: str, context: Callable[[], Context]) -> None:
+        """`plugin`: whose door it is. `context`: what sessions that begin now work with."""
+        self._plugin = plugin
         self._context = context
 
-    def __call__(self, reverse_path: Address, forward_paths: Sequence[Address], content: Content) -> str:
+    def __call__(
+        self, reverse_path: Address, forward_paths: Sequence[Address], content: Content, *, key: str = ""
+    ) -> str:
         context = self._context()
+        once = self._once(context, key) if key else None
+        if once is not None and (earlier := self._earlier(context, once.key)):
+            return earlier  # before anything is looked at: a recipient who is refused by now has got it all the same
         section = header_section(content, context.settings.limits.header_size)
         if headers.count_hops(section) >= context.settings.limits.hops:
             raise SubmitError("it has gone round too often: too many Received fields", retry_later=False)
@@ -46,8 +55,17 @@ class Submitter:
         acceptance = self._acceptance(context, reverse_path, resolved, content)
         if any(headers.count_delivered_to(section, m.recipient) >= SAME_DELIVERED_TO for m in acceptance.mailboxes):
             raise SubmitError("it has gone round: its recipient has had it twice", retry_later=False)
-        self._accept(context, acceptance)
-        return acceptance.queue_id
+        return self._accept(context, replace(acceptance, once=once))
+
+    def _once(self, context: Context, key: str) -> Once:
+        until = context.clock.now() + REMEMBERED * context.settings.queue.give_up
+        return Once(f"{self._plugin} {key}", until)
+
+    def _earlier(self, context: Context, key: str) -> str | None:
+        try:
+            return context.store.accepted_once(key)
+        except StoreError as error:
+            raise _unavailable(error) from error
 
     def _resolve(self, context: Context, path: Address, reverse_path: Address) -> Resolution:
         resolution = context.router.resolve(path, reverse_path=reverse_path)
@@ -84,11 +102,16 @@ class Submitter:
             ),
         )
 
-    def _accept(self, context: Context, acceptance: Acceptance) -> None:
+    def _accept(self, context: Context, acceptance: Acceptance) -> str:
         try:
-            context.store.accept(acceptance)
+            queue_id = context.store.accept(acceptance)
         except StoreError as error:
-            raise SubmitError(f"the store can't take it: {error}", retry_later=True) from error
+            raise _unavailable(error) from error
+        if queue_id == acceptance.queue_id:
+            self._tell(acceptance)
+        return queue_id
+
+    def _tell(self, acceptance: Acceptance) -> None:
         metrics.accepted("plugin").inc()
         _log.info(
             "submitted",
@@ -99,6 +122,10 @@ class Submitter:
             queued=len(acceptance.queued),
             size=acceptance.content.size,
         )
+
+
+def _unavailable(error: StoreError) -> SubmitError:
+    return SubmitError(f"the store can't take it: {error}", retry_later=True)
 
 
 def _detail(resolution: Resolution) -> dict[str, str | int | float]:

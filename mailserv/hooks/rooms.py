@@ -13,11 +13,11 @@ from mailserv.metrics import PluginMetrics
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """`table(name)` is the plugin's own. What is None is not there: `mailserv check` has no server."""
+    """`table(name)` and `submit(name)` are the plugin's own. What is None is not there: `mailserv check` has no server."""
 
     dns: Names | None = None
     table: Callable[[str], Table] | None = None
-    submit: Submit | None = None
+    submit: Callable[[str], Submit] | None = None
 
     def services(self, name: str, hostname: str, clock: Clock) -> Services:
         """One plugin's services."""
@@ -26,6 +26,6 @@ class Rooms:
             plain,
             dns=self.dns or plain.dns,
             table=self.table(name) if self.table else MemoryTable(clock.now),
-            submit=self.submit or plain.submit,
+            submit=self.submit(name) if self.submit else plain.submit,
             metrics=PluginMetrics(name),
         )

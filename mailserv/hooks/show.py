@@ -95,7 +95,8 @@ mode = "observe"       # its verdicts go to trace, log and metrics, and are not 
 _KINDS = {
     Kind.COLLECT: "asked once at the start; all answers count, and two that contradict each other stop it",
     Kind.DECIDE: "`None`, or a `Verdict`; the strictest of all wins, the first of equals. It can refuse, never permit",
-    Kind.PROVIDE: "the first answer that is not `None` wins",
+    Kind.PROVIDE: "the first answer that is not `None` wins, and whoever is behind it in `[plugins] enabled` is not asked: two "
+    "plugins that know one address do not share it",
     Kind.TRANSFORM: "each gets the last one's output; `None` leaves it as it is",
     Kind.GATHER: "asked while mail flows; all answers are kept, each under its plugin's name",
     Kind.NOTIFY: "the answer is ignored, and what goes wrong is logged",

@@ -117,6 +117,14 @@ class QueuedRecipient:
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """A second acceptance with this key, before `until` (epoch seconds), is not made."""
+
+    key: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Acceptance:
     """Everything that one message's acceptance commits, in one transaction, before its 250 (RFC 5321 §6.1).
 
@@ -134,3 +142,4 @@ class Acceptance:
     mailboxes: tuple[MailboxDelivery, ...] = ()
     queued: tuple[QueuedRecipient, ...] = ()
     trace: tuple[TraceEntry, ...] = ()
+    once: Once | None = None

@@ -104,10 +104,16 @@ class Table(Protocol):
 class Submit(Protocol):
     """Have a message accepted as if a client had sent it: routed, committed, queued. Any thread."""
 
-    def __call__(self, reverse_path: Address, forward_paths: Sequence[Address], content: Content) -> str:
+    def __call__(
+        self, reverse_path: Address, forward_paths: Sequence[Address], content: Content, *, key: str = ""
+    ) -> str:
         """Its queue id, once it is committed. `content` is a whole message with CRLF line ends; a Received field is put
         before it. Raises SubmitError when a recipient is refused, when it has gone round too often, or when the store
         can't take it: nothing of it was accepted.
+
+        `key`: the plugin submits one message with it and no second one, for twice `[queue] give_up`; the queue id is the
+        first one's then, and whatever else is given is not looked at. A delivery may come again after a crash: whoever
+        submits because of one has its queue id and recipient for a key. "": each is a message of its own.
         """
         ...
 
@@ -139,8 +145,11 @@ class _NoNames:
 class _NoDoor:
     """Stands for `submit` there."""
 
-    def __call__(self, reverse_path: Address, forward_paths: Sequence[Address], content: Content) -> str:
-        about = f"{content.size} octets from {reverse_path} to {len(forward_paths)}"
+    def __call__(
+        self, reverse_path: Address, forward_paths: Sequence[Address], content: Content, *, key: str = ""
+    ) -> str:
+        named = f" as {key}" if key else ""
+        about = f"{content.size} octets from {reverse_path} to {len(forward_paths)}{named}"
         raise SubmitError(f"{about}: no server is running", retry_later=True)
 
 

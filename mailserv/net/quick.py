@@ -1,4 +1,4 @@
-"""A send that keeps Python's interpreter lock: for what goes out in microseconds (docs/decisions/0024)."""
+"""A send that keeps Python's interpreter lock: for what goes out in microseconds (docs/decisions/0025)."""
 
 from __future__ import annotations
 

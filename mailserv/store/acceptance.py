@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mailserv.errors import DuplicateError, StoreError
-from mailserv.mail.message import Acceptance, Content, header_section
+from mailserv.mail.message import Acceptance, Content, Once, header_section
 from mailserv.mail.route import Route
-from mailserv.store import totals
+from mailserv.store import once, totals
 from mailserv.store.codec import pack_address, pack_parameters, pack_trace
 from mailserv.store.references import release
 from mailserv.store.spool import THRESHOLD, Spool, check_queue_id
-from mailserv.store.totals import Quota
+from mailserv.store.totals import FITS, Fit, Quota, fit
 from mailserv.store.writer import Work
 
 INSERT_MESSAGE = """
@@ -41,6 +42,8 @@ class Prepared:
     file: str
     weight: int
     quotas: tuple[Quota, ...] = ()
+    received_at: float = 0.0
+    once: Once | None = None
 
 
 def prepare(acceptance: Acceptance, spool: Spool) -> Prepared:
@@ -81,6 +84,8 @@ def prepare(acceptance: Acceptance, spool: Spool) -> Prepared:
         trace=(queue_id, acceptance.trace[0].at, pack_trace(acceptance.trace)) if acceptance.trace else None,
         file=file,
         weight=len(data) if data is not None else 0,
+        received_at=acceptance.received_at,
+        once=acceptance.once,
         quotas=totals.quotas(acceptance.mailboxes, size, is_queued=bool(acceptance.queued))
         if any(each.quota for each in acceptance.mailboxes)
         else (),
@@ -92,6 +97,22 @@ def _is_internationalised(acceptance: Acceptance) -> bool:
     return "SMTPUTF8" in acceptance.parameters and not (
         header_section(acceptance.content).isascii() and all(each.prefix.isascii() for each in acceptance.mailboxes)
     )
+
+
+def commit(work: Work, prepared: Prepared, notices: Sequence[Prepared]) -> Fit | str:
+    """Write a message and its notices, unless a mailbox is full, or it was accepted once: its queue id of then."""
+    if prepared.once is not None:
+        earlier = once.made(work.connection, prepared.once.key, prepared.received_at)
+        if earlier is not None:
+            return earlier
+    found = fit(work, prepared.quotas) if prepared.quotas else FITS
+    if not found.full:
+        insert(work, prepared)
+        if prepared.once is not None:
+            once.remember(work.connection, prepared.once, prepared.queue_id)
+        for each in notices:
+            insert(work, each, is_bounce=True)
+    return found
 
 
 def insert(work: Work, prepared: Prepared, *, is_bounce: bool = False) -> None:

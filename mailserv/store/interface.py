@@ -209,8 +209,9 @@ class Store(Protocol):
         """
         ...
 
-    def accept(self, acceptance: Acceptance, notices: Sequence[Acceptance] = ()) -> None:
-        """Commit a message whole: content, mailbox rows, queue rows, trace. Returning means synced (invariant 1).
+    def accept(self, acceptance: Acceptance, notices: Sequence[Acceptance] = ()) -> str:
+        """Commit a message whole: content, mailbox rows, queue rows, trace. Returning means synced (invariant 1). Its queue
+        id: that of an earlier one where `acceptance.once` says so, and then nothing is committed.
 
         `notices` tell of its success and are committed with it; one to a mailbox whose account is gone goes without it.
 
@@ -218,6 +219,10 @@ class Store(Protocol):
         is there DuplicateError. On an error the
         spooled content is discarded. Accepted for nobody: only the trace is kept.
         """
+        ...
+
+    def accepted_once(self, key: str) -> str | None:
+        """The queue id of the message that was accepted once with this key; None when there was none, or long ago."""
         ...
 
     def has_room(self, octets: int) -> bool:

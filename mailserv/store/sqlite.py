@@ -16,9 +16,9 @@ from mailserv.mail.delivery import Delivery
 from mailserv.mail.message import Acceptance, Content
 from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
-from mailserv.store import accounts, deliveries, maildrop, plugin_tables, queue_admin, queue_rows
+from mailserv.store import accounts, deliveries, maildrop, once, plugin_tables, queue_admin, queue_rows
 from mailserv.store import trace as traces
-from mailserv.store.acceptance import insert, prepare
+from mailserv.store.acceptance import commit, prepare
 from mailserv.store.ballast import Ballast
 from mailserv.store.beside import Beside
 from mailserv.store.connection import (
@@ -40,7 +40,7 @@ from mailserv.store.part import ALONE, NUDGE, Follower, Part, Turns
 from mailserv.store.plugin_tables import PluginTable
 from mailserv.store.room import Room
 from mailserv.store.spool import ContentWriter, Spool
-from mailserv.store.totals import FITS, Fit, fit
+from mailserv.store.totals import Fit
 from mailserv.store.writer import Work, Writer
 
 DATABASE = "mailserv.db"
@@ -179,21 +179,13 @@ class SqliteStore:
     def spool(self, queue_id: str) -> ContentWriter:
         return self._spool.writer(queue_id)
 
-    def accept(self, acceptance: Acceptance, notices: Sequence[Acceptance] = ()) -> None:
+    def accept(self, acceptance: Acceptance, notices: Sequence[Acceptance] = ()) -> str:
         prepared = prepare(acceptance, self._spool)
         told = [prepare(each, self._spool) for each in notices]
-
-        def action(work: Work) -> Fit:
-            found = fit(work, prepared.quotas) if prepared.quotas else FITS
-            if not found.full:
-                insert(work, prepared)
-                for each in told:
-                    insert(work, each, is_bounce=True)
-            return found
-
         try:
-            found = self.writer.run(action, prepared.weight)
-            if found.full:  # said, not raised, in there: others' work of the same commit need not run again
+            found = self.writer.run(lambda work: commit(work, prepared, told), prepared.weight)
+            if isinstance(found, Fit) and found.full:
+                # Said, not raised, in there: others' work of the same commit need not run again.
                 raise MailboxFull(found.full, never_fits=found.never_fits)
         except StoreError:
             for each in (prepared, *told):
@@ -201,10 +193,19 @@ class SqliteStore:
             if prepared.mailboxes:
                 self._known.refresh()  # perhaps another process removed an account
             raise
+        if not isinstance(found, Fit):
+            for each in (prepared, *told):
+                self._spool.discard(each.file)
+            return found
         for each in (prepared, *told):
             self._spool.claimed(each.file)
         if found.nearly_full:
             self.mailboxes.nearly_full(found.nearly_full)
+        return prepared.queue_id
+
+    def accepted_once(self, key: str) -> str | None:
+        with self._readers.connection() as connection:
+            return once.made(connection, key, self._clock.now())
 
     def has_room(self, octets: int) -> bool:
         if not self._room.has(octets):

@@ -67,7 +67,8 @@ class ForwardTransport:
             return LOOP
         reverse_path = self._rewriting.forward(delivery.reverse_path, parse_mailbox(user).domain)
         try:
-            queue_id = self._submit(reverse_path, targets, PrefixedContent(mark, delivery.content))
+            content, key = PrefixedContent(mark, delivery.content), f"{delivery.queue_id} {row.forward_path.key}"
+            queue_id = self._submit(reverse_path, targets, content, key=key)
         except SubmitError as error:
             said = printable(str(error), 200)
             if error.retry_later:

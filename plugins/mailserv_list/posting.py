@@ -105,12 +105,16 @@ class ListTransport:
         if not members:
             return Delivered(Reply(250, "2.0.0", "The list has no members"))
         content = PrefixedContent(found.fields(), delivery.content)
-        try:
-            queue_id = self._services.submit(found.role("bounces"), members, content)
-            return Delivered(Reply(250, "2.0.0", f"Posted to {len(members)} members as {queue_id}"))
-        except SubmitError as error:
-            if error.retry_later:
-                return _later(error)
+        singly = f"{delivery.queue_id} singly"
+        if not self._services.table.get(singly):
+            key = f"{delivery.queue_id} {found.address.key}"
+            try:
+                queue_id = self._services.submit(found.role("bounces"), members, content, key=key)
+                return Delivered(Reply(250, "2.0.0", f"Posted to {len(members)} members as {queue_id}"))
+            except SubmitError as error:
+                if error.retry_later:
+                    return _later(error)
+            self._services.table.put(singly, "yes", self._services.now() + REMEMBERED)  # all at once no more
         late = None
         for member in members:
             late = self._post_to_one(found, member, delivery, content) or late
@@ -125,7 +129,7 @@ class ListTransport:
         if table.get(mark):
             return None
         try:
-            self._services.submit(found.role("bounces"), [member], content)
+            self._services.submit(found.role("bounces"), [member], content, key=mark)
         except SubmitError as error:
             if error.retry_later:
                 return error

@@ -57,6 +57,25 @@ def test_it_reaches_mailboxes_and_next_hops_and_tells_its_way(server: MailServer
     server.wait_for_log("submitted", queue_id=queue_id, recipients=2)
 
 
+def test_with_a_key_it_is_accepted_once_and_says_so_again(server: MailServer) -> None:
+    submit = services().submit
+    first = submit(ALICE, [ALICE], TEXT, key="Q1 alice")
+    assert submit(ALICE, [ALICE], TEXT, key="Q1 alice") == first
+    assert submit(ALICE, [parse_mailbox("nobody@example.org")], TEXT, key="Q1 alice") == first
+    assert submit(ALICE, [ALICE], TEXT, key="Q2 alice") != first
+    assert submit(ALICE, [ALICE], TEXT) != submit(ALICE, [ALICE], TEXT)
+    assert len(server.wait_for_mail("alice@example.org", 4)) == 4
+    assert len(server.wait_for_log("submitted", 4)) == 4
+
+
+def test_a_key_whose_message_was_refused_is_free(server: MailServer) -> None:
+    submit = services().submit
+    with pytest.raises(SubmitError):
+        submit(ALICE, [parse_mailbox("nobody@example.org")], TEXT, key="Q1")
+    submit(ALICE, [ALICE], TEXT, key="Q1")
+    assert len(server.wait_for_mail("alice@example.org")) == 1
+
+
 def test_the_null_reverse_path_is_one_to_submit_from(server: MailServer) -> None:
     services().submit(NULL_REVERSE_PATH, [ALICE], TEXT)
     assert server.wait_for_mail("alice@example.org")[0].startswith(b"Return-Path: <>\r\n")

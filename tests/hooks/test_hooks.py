@@ -16,9 +16,11 @@ from live_kit import plugin_server, seen
 
 from mailserv import hookimpl
 from mailserv.errors import ConfigError
+from mailserv.mail.address import Address
 from mailserv.mail.delivery import Attempt, Delivery, Transport
 from mailserv.mail.outcome import Delivered
 from mailserv.mail.reply import OK
+from mailserv.mail.resolution import Resolution
 from mailserv.settings import PluginPolicy, Routed
 from mailserv.testing.server import MailServer, mail_server
 from mailserv.testing.sink import ScriptedMX
@@ -154,6 +156,24 @@ def test_hook_resolve_recipient_is_the_whole_answer_and_counts_as_ours(tmp_path:
             assert taken.rcpts == ("<out@virtual.example>",)
             assert b"Delivered-To: box@virtual.example" in server.wait_for_mail(ALICE, 2)[0]
             assert asked[0] == "box@virtual.example"
+
+
+def test_hook_resolve_recipient_of_two_that_know_an_address_the_first_in_enabled_is_the_only_one() -> None:
+    class Known:
+        inline = True
+        account = ALICE
+
+        def __init__(self, settings: None, services: object) -> None:
+            pass
+
+        @hookimpl
+        def resolve_recipient(self, address: Address) -> Resolution | None:
+            return Resolution(mailboxes=((self.account, address),)) if address.local_part == "both" else None
+
+    second = type("Second", (Known,), {"account": BOB})
+    with mail_server(plugins=[Known, second], accounts={ALICE: "secret", BOB: "secret"}) as server:
+        server.send(CAROL, ["both@example.org"], TEXT)
+        assert (len(server.mailbox(ALICE)), len(server.mailbox(BOB))) == (1, 0)
 
 
 def test_hook_resolve_recipient_is_asked_where_an_alias_leads(tmp_path: Path) -> None:

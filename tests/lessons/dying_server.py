@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mailserv.server import Server
-from mailserv.settings import Limits, Listen, Relay, Settings
+from mailserv.settings import Limits, Listen, Plugins, Relay, Settings
 from mailserv.store.disk import Disk
 
 
@@ -79,6 +79,8 @@ def settings(data_dir: Path, sink_port: int) -> dict[str, Any]:
         "listen": tuple(Listen(service=service, address="127.0.0.1:0") for service in ("smtp", "pop3")),
         "limits": Limits(sessions_per_ip=0, connections_per_minute=0),
         "relay": Relay(networks=(ipaddress.ip_network("127.0.0.0/8"),)),
+        "plugins": Plugins(enabled=("forward",)),
+        "plugin": {"forward": {"secret": "of a test", "users": {"fred@example.org": {"to": ["bob@remote.example"]}}}},
         "routes": {"remote.example": f"smtp:[127.0.0.1]:{sink_port}"},
     }
 

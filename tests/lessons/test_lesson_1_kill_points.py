@@ -190,3 +190,31 @@ def test_lesson_1_killed_in_pop3_update_deletes_all_that_was_marked_or_nothing(
         with next_life(tmp_path, sink) as server:
             assert copies(server) == left
             assert len(list((tmp_path / "spool").iterdir())) == left // 2  # of the large one
+
+
+FORWARDING = [
+    ("before the submission is committed", "before", ["INSERT INTO plugin_value", "COMMIT"]),
+    ("submit-done mark: nothing marked", "before", ["INSERT INTO plugin_value", "COMMIT", "DELETE FROM queue"]),
+    (
+        "submit-done mark: not committed",
+        "before",
+        ["INSERT INTO plugin_value", "COMMIT", "DELETE FROM queue", "COMMIT"],
+    ),
+    ("submit-done mark committed", "after", ["INSERT INTO plugin_value", "COMMIT", "DELETE FROM queue", "COMMIT"]),
+]
+
+
+@pytest.mark.parametrize(("when", "calls"), [c[1:] for c in FORWARDING], ids=[c[0] for c in FORWARDING])
+def test_lesson_1_killed_while_forwarding_a_message_is_sent_on_once(
+    tmp_path: Path, when: str, calls: list[str]
+) -> None:
+    with ScriptedMX() as sink:
+        with doomed(tmp_path, sink, when, *calls) as server:
+            client = greeted(server.smtp)
+            client.say_all("MAIL FROM:<x@example.net>", "RCPT TO:<fred@example.org>", "DATA")
+            client.send(SMALL + b".\r\n")
+            client.hear()
+            assert server.has_died()
+            client.close()
+        with next_life(tmp_path, sink):
+            assert len(sink.messages) == 1

@@ -140,7 +140,7 @@ def test_members_in_a_file_are_read_again_when_it_changes(tmp_path: Path) -> Non
     post(plugin, "dave@far.example")
     file.write_text("frank@far.example\n")
     os.utime(file, (1.0, 1.0))
-    post(plugin, "frank@far.example")
+    post(plugin, "frank@far.example", queue_id="another")
     assert [paths for _, paths, _ in submitted.messages] == [
         ["dave@far.example", "EVE@far.example"],
         ["frank@far.example"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,17 +10,41 @@ from store_kit import ALICE, BOB, BODY, CAROL, HOP, LARGE, PREFIX, count, spoole
 
 from mailserv.errors import DuplicateError, StoreError
 from mailserv.mail.address import NULL_REVERSE_PATH, Address
-from mailserv.mail.message import Acceptance, BytesContent, Content, MailboxDelivery, QueuedRecipient
+from mailserv.mail.message import Acceptance, BytesContent, Content, MailboxDelivery, Once, QueuedRecipient
 from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
 from mailserv.store.interface import Store
 from mailserv.store.spool import FileContent
+from mailserv.testing.clock import FakeClock
 
 
 def fill(store: Store, queue_id: str, data: bytes) -> Content:
     writer = store.spool(queue_id)
     writer.write(data)
     return writer.finish()
+
+
+def test_what_is_accepted_once_is_there_once_until_its_time_is_over(
+    store: Store, clock: FakeClock, data_dir: Path
+) -> None:
+    once = Once("list Q0", clock.now() + 100.0)
+    first = replace(to_queue("Q1", content=BytesContent(b"x" * LARGE), at=clock.now()), once=once)
+    assert store.accept(first) == "Q1"
+    assert store.accept(replace(first, queue_id="Q2")) == "Q1"
+    assert len(spooled(data_dir)) == 1
+    assert store.accepted_once("list Q0") == "Q1"
+    assert store.accepted_once("list") is None
+    assert [entry.queue_id for entry in store.queue_list()] == ["Q1"]
+    clock.advance(100.0)
+    assert store.accepted_once("list Q0") is None
+    assert store.accept(replace(first, queue_id="Q3", received_at=clock.now())) == "Q3"
+
+
+def test_what_is_refused_is_not_remembered(store: Store, clock: FakeClock) -> None:
+    once = Once("list Q0", clock.now() + 100.0)
+    with pytest.raises(StoreError):
+        store.accept(replace(to_mailbox("Q1", "gone@example.org"), once=once))
+    assert store.accepted_once("list Q0") is None
 
 
 def test_one_acceptance_fills_mailboxes_queue_and_trace(store: Store, data_dir: Path) -> None:
