@@ -6,12 +6,14 @@ import ipaddress
 import random
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import get_args
 
 from mailserv import metrics
 from mailserv.accept.context import Context
+from mailserv.accept.serving import in_silence, plugin_service
 from mailserv.accept.session import SmtpSession
 from mailserv.accept.submitting import Submitter
 from mailserv.bounce.asking import NoticeHooks
@@ -61,7 +63,7 @@ from mailserv.queue.dispatcher import Dispatcher
 from mailserv.resolver import Resolver
 from mailserv.route.asking import RouteHooks
 from mailserv.route.router import Router
-from mailserv.settings import Settings
+from mailserv.settings import Service, Settings
 from mailserv.store.disk import DISK, Disk
 from mailserv.store.interface import Store
 from mailserv.store.part import ALONE, Part
@@ -186,6 +188,8 @@ class Server:
         self._maildrops = OpenMaildrops()
         self._smtp_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._smtp_rate.allows(ip))
         self._pop3_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._pop3_rate.allows(ip))
+        self._plugin_gate = Gate(GateLimits(1, 0), clock)
+        self._gates = (self._smtp_gate, self._pop3_gate, self._plugin_gate)
         self._set_limits(settings)
         self._smtp, self._pop3 = self._contexts(settings, certificates(settings))
         self._threads = SessionThreads("session")
@@ -280,6 +284,7 @@ class Server:
     def _set_limits(self, settings: Settings) -> None:
         limits, share = settings.limits, self._part.share
         self._smtp_gate.limits = GateLimits(share(limits.sessions), share(limits.sessions_per_ip))
+        self._plugin_gate.limits = GateLimits(share(limits.sessions), 0)  # few clients, which we chose
         self._pop3_gate.limits = GateLimits(limits.pop3_sessions, limits.sessions_per_ip)
         self._smtp_rate = ConnectionRate(share(limits.connections_per_minute), self._clock)
         self._pop3_rate = ConnectionRate(limits.connections_per_minute, self._clock)
@@ -312,6 +317,8 @@ class Server:
     def _listen(self, undo: ExitStack) -> None:
         """Bind everything before anything is accepted, so that a port in use stops the start."""
         sockets = self._sockets if self._sockets is not None else bind(self.settings)
+        for each in filter(None, sockets):
+            undo.callback(each.close)
         for listen, listening in zip(self.settings.listen, sockets, strict=True):
             if listening is None:
                 host, port = parse_listen_address(listen.address)
@@ -328,15 +335,15 @@ class Server:
             self.listening.append((listen.service, *listener.bound))
 
     def _listener(self, service: str, listening: socket.socket) -> Listener:
-        is_pop3 = service in POP3_SERVICES
+        refuse: Callable[[Reply], bytes] = Reply.encode
+        serve, gate = self._serve_smtp(service), self._smtp_gate
+        if service in POP3_SERVICES:
+            serve, refuse, gate = self._serve_pop3(service), refusal, self._pop3_gate
+        elif service not in get_args(Service):
+            serve = plugin_service(service, self._plugins.listeners, lambda: self._smtp, self._peer)
+            refuse, gate = in_silence, self._plugin_gate
         return Listener(
-            service,
-            listening,
-            serve=self._serve_pop3(service) if is_pop3 else self._serve_smtp(service),
-            refuse=refusal if is_pop3 else Reply.encode,
-            gate=self._pop3_gate if is_pop3 else self._smtp_gate,
-            threads=self._threads,
-            clock=self._clock,
+            service, listening, serve=serve, refuse=refuse, gate=gate, threads=self._threads, clock=self._clock
         )
 
     def _serve_smtp(self, service: str) -> Serve:
@@ -363,12 +370,12 @@ class Server:
     def _drain(self) -> None:
         for listener in self._listeners:
             listener.stop()
-        for gate in (self._smtp_gate, self._pop3_gate):
+        for gate in self._gates:
             gate.drain(reply.SHUTTING_DOWN)
         self._stop_at = self._clock.monotonic() + self.settings.limits.drain
         if not self._threads.close(self.settings.limits.drain):
             _log.warning("drain_timeout", seconds=self.settings.limits.drain)
-            for gate in (self._smtp_gate, self._pop3_gate):
+            for gate in self._gates:
                 gate.abort()
             self._threads.close(STOP_WORKERS)
 

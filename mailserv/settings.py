@@ -7,7 +7,7 @@ Durations are `float` seconds, sizes `int` octets once read; in TOML they are "5
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -21,7 +21,9 @@ Service = Literal["smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One `[[listen]]` block."""
 
-    service: Annotated[Service, Meta(description="what is spoken here")]
+    service: Annotated[
+        str, Meta(description=f"what is spoken here: {', '.join(get_args(Service))}; or a plugin that has a service")
+    ]
     address: Annotated[str, Meta(description="host:port or [v6]:port; port 0 picks a free one, which `ready` tells")]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address
+from typing import get_args
 
 from mailserv.config.addresses import parse_listen_address, parse_nameserver
 from mailserv.config.locate import Path
@@ -14,7 +15,7 @@ from mailserv.config.problems import Findings, did_you_mean
 from mailserv.errors import AddressSyntaxError
 from mailserv.mail.address import parse_domain, parse_mailbox
 from mailserv.mail.values import Network
-from mailserv.settings import Mailbox, Mailboxes, Routed, Settings
+from mailserv.settings import Mailbox, Mailboxes, Routed, Service, Settings
 
 _SMTP = {"smtp", "submission", "submissions"}
 _TLS_FROM_START = {"submissions", "pop3s"}
@@ -60,6 +61,7 @@ def _listen(settings: Settings, findings: Findings) -> None:
         )
     taken: set[tuple[str, int]] = set()
     for index, block in enumerate(settings.listen):
+        _service(settings, index, findings)
         path = ("listen", index, "address")
         if findings.is_unread(*path):
             continue
@@ -75,6 +77,15 @@ def _listen(settings: Settings, findings: Findings) -> None:
             _lmtp(path, bound, findings)
         if block.service == "metrics" and not ip_address(bound[0]).is_private:
             findings.warn(path, "everybody who reaches this address can read the metrics")
+
+
+def _service(settings: Settings, index: int, findings: Findings) -> None:
+    """One of ours, or the name of a plugin that is enabled. Whether that plugin has a service, the server's start tells."""
+    path, service = ("listen", index, "service"), settings.listen[index].service
+    known = (*get_args(Service), *settings.plugins.enabled)
+    if service not in known and not findings.is_unread(*path):
+        ours = ", ".join(get_args(Service))
+        findings.wrong(path, f'"{service}" is none of {ours}, nor an enabled plugin{did_you_mean(service, known)}')
 
 
 def _lmtp(path: tuple[str | int, ...], bound: tuple[str, int], findings: Findings) -> None:

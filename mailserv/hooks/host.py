@@ -21,12 +21,14 @@ from mailserv.config import read_section
 from mailserv.errors import ConfigError
 from mailserv.hooks import specs
 from mailserv.hooks.extensions import guarded
+from mailserv.hooks.listeners import guarded_listener
 from mailserv.hooks.mechanisms import guarded_mechanism
 from mailserv.hooks.pop3_extensions import guarded_pop3
 from mailserv.hooks.rooms import Rooms
 from mailserv.hooks.runner import ALL, Runner
 from mailserv.mail.delivery import Transport
 from mailserv.mail.extension import SMTPExtension
+from mailserv.mail.listening import PluginListener
 from mailserv.mail.plugin import Services
 from mailserv.mail.pop3_extension import Pop3Extension
 from mailserv.mail.sasl import SaslMechanism
@@ -64,6 +66,7 @@ class Plugins:
     extensions: tuple[SMTPExtension, ...]
     transports: Mapping[str, Transport]
     commands: Mapping[str, Sequence[Command]]  # by plugin
+    listeners: Mapping[str, PluginListener]  # by plugin
     runner: Runner
     mechanisms: tuple[SaslMechanism, ...] = BUILT_IN
     pop3_extensions: tuple[Pop3Extension, ...] = ()
@@ -146,6 +149,8 @@ def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runn
     )
     built_in = [("mailserv", mechanism) for mechanism in BUILT_IN]
     problems += _contradictions((owner, f"SASL mechanism {each.name}") for owner, each in [*built_in, *mechanisms])
+    listeners = _answers(manager, "register_listeners", PluginListener, problems)
+    problems += _contradictions((owner, f"service {owner}") for owner, _ in listeners)
     commands = _answers(manager, "register_commands", Command, problems)
     problems += _contradictions((owner, f"command {owner} {command.name}") for owner, command in commands)
     problems += [f"plugin.{name}.{text}" for name, text in _answers(manager, "check_config", str, problems)]
@@ -155,6 +160,7 @@ def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runn
         names=names,
         extensions=tuple(guarded(owner, extension) for owner, extension in extensions),
         transports=dict(pair for _, pair in transports),
+        listeners={owner: guarded_listener(owner, listener) for owner, listener in listeners},
         commands={name: [command for owner, command in commands if owner == name] for name in names},
         runner=runner,
         mechanisms=BUILT_IN + tuple(guarded_mechanism(owner, mechanism) for owner, mechanism in mechanisms),

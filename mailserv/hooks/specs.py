@@ -7,9 +7,7 @@ flows; *notify* the answer is ignored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-from click import Command
+from collections.abc import Sequence
 
 from mailserv.hooks.kinds import (
     KINDS,
@@ -32,79 +30,43 @@ from mailserv.hooks.kinds import (
     is_text,
     is_tls_mode,
 )
+from mailserv.hooks.specs_at_start import (
+    check_config,
+    register_commands,
+    register_listeners,
+    register_pop3_extensions,
+    register_sasl_mechanisms,
+    register_smtp_extensions,
+    register_transports,
+)
 from mailserv.mail.address import Address
 from mailserv.mail.auth_result import AuthResult, AuthResults
-from mailserv.mail.delivery import Delivery, QueuedRow, Transport
+from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.envelope import Envelope
-from mailserv.mail.extension import SMTPExtension
 from mailserv.mail.finding import Finding
 from mailserv.mail.maildrop import OpenedMaildrop
 from mailserv.mail.message import BytesContent, Content
 from mailserv.mail.notice import Notice, NoticeWords
 from mailserv.mail.outcome import Outcome
 from mailserv.mail.peer import Peer
-from mailserv.mail.pop3_extension import Pop3Extension
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
-from mailserv.mail.sasl import SaslMechanism
 from mailserv.mail.tls_mode import TLSMode
 from mailserv.mail.verdict import Verdict
 
-__all__ = ["KINDS", "SPECS", "Kind", "Spec"]
-
-
-@hook(Kind.COLLECT)
-def register_smtp_extensions() -> Iterable[SMTPExtension]:
-    """SMTP service extensions: EHLO keywords, verbs, parameters.
-
-    Called: once at start. Thread: main. Answer: any number of SMTPExtension.
-    Raises: the server does not start, and names the plugin; so does a keyword or verb that two plugins claim.
-    """
-    raise AssertionError("a specification is never called")
-
-
-@hook(Kind.COLLECT)
-def register_transports() -> Iterable[tuple[str, Transport]]:
-    """Ways out of the queue besides "smtp", each under a name that a Route may carry.
-
-    Called: once at start. Thread: main. Answer: (name, Transport) pairs; the transport's methods run on queue workers.
-    Raises: the server does not start, and names the plugin.
-    """
-    raise AssertionError("a specification is never called")
-
-
-@hook(Kind.COLLECT)
-def register_pop3_extensions() -> Iterable[Pop3Extension]:
-    """POP3 extensions: capabilities and verbs.
-
-    Called: once at start. Thread: main. Answer: any number of Pop3Extension.
-    Raises: the server does not start, and names the plugin; so does a capability or verb that two plugins claim. A verb
-    that raises or lies answers -ERR [SYS/TEMP].
-    """
-    raise AssertionError("a specification is never called")
-
-
-@hook(Kind.COLLECT)
-def register_sasl_mechanisms() -> Iterable[SaslMechanism]:
-    """SASL mechanisms besides PLAIN and LOGIN, for AUTH over SMTP and POP3.
-
-    Called: once at start, and for each `mailserv user add` and `passwd`. Thread: main. Answer: any number of SaslMechanism.
-    Raises: the server does not start, and names the plugin; so does a mechanism that two plugins claim. An exchange that
-    raises or lies is a temporary failure of this login (454 4.7.0, [SYS/TEMP]).
-    """
-    raise AssertionError("a specification is never called")
-
-
-@hook(Kind.COLLECT)
-def register_commands() -> Iterable[Command]:
-    """Commands of the command line: `mailserv NAME COMMAND …`, NAME being the plugin's. They are `click` commands.
-
-    Called: once at start, and by `mailserv NAME …` in a process of its own, beside the server or without one. There the
-    plugin is alone, has its table on the live database and DNS, and its `startup` is not called; `--config` is taken out of
-    the arguments. Thread: main. Answer: any number of click.Command; one that fails raises click.ClickException.
-    Raises: the server does not start, and names the plugin; so does a name that two of its commands have.
-    """
-    raise AssertionError("a specification is never called")
+__all__ = [
+    "KINDS",
+    "SPECS",
+    "Kind",
+    "Spec",
+    "check_config",
+    "register_commands",
+    "register_listeners",
+    "register_pop3_extensions",
+    "register_sasl_mechanisms",
+    "register_smtp_extensions",
+    "register_transports",
+]
 
 
 @hook(Kind.DECIDE)
@@ -224,16 +186,6 @@ def message_accepted(queue_id: str, peer: Peer, envelope: Envelope, results: Aut
     """A message has been committed and its 250 is on its way.
 
     Called: once per accepted message, after the commit. Thread: the session's. Answer: ignored. Raises: logged.
-    """
-    raise AssertionError("a specification is never called")
-
-
-@hook(Kind.COLLECT)
-def check_config() -> Iterable[str]:
-    """What is wrong with the plugin's settings that no type can tell.
-
-    Called: once at start, and by `mailserv check`, after all plugins are made. Thread: main. Answer: one printable line for
-    each problem, "key: what is wrong". Raises: the server does not start, and names the plugin; so does any problem.
     """
     raise AssertionError("a specification is never called")
 

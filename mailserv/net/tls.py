@@ -9,7 +9,8 @@ from pathlib import Path
 from mailserv.logging import get_logger
 
 _log = get_logger("tls")
-SERVICES = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s")  # what TLS may be spoken on
+PLUGIN = "plugin"  # all services of plugins
+SERVICES = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", PLUGIN)  # what TLS may be spoken on
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:

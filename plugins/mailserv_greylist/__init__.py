@@ -13,11 +13,13 @@ from mailserv import hookimpl
 from mailserv.mail.address import Address
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.ip import is_within, network_of
+from mailserv.mail.listening import PluginListener
 from mailserv.mail.peer import Peer
 from mailserv.mail.plugin import Services
 from mailserv.mail.values import Duration, Network
 from mailserv.mail.verdict import Verdict, tempfail
 from mailserv_greylist.commands import make_commands
+from mailserv_greylist.policy_service import PolicyConversation
 from mailserv_greylist.triplets import NETWORK, PASSED, SINCE, SUCCESSES, WAITING, Triplet, time_of
 
 V4_BITS, V6_BITS = 24, 64  # RFC 6647 §5: big senders come back from a neighbouring address
@@ -65,6 +67,10 @@ class Plugin:
     @hookimpl
     def register_commands(self) -> Iterable[click.Command]:
         return make_commands(self._services, self._settings.delay, self._settings.window, (V4_BITS, V6_BITS))
+
+    @hookimpl
+    def register_listeners(self) -> Iterable[PluginListener]:
+        return [PluginListener(lambda asking: PolicyConversation(asking, self.smtp_rcpt))]
 
     @hookimpl
     def smtp_rcpt(self, peer: Peer, envelope: Envelope, forward_path: Address) -> Verdict | None:
