@@ -66,7 +66,7 @@ class MboxReader:
         self._separator = first or None
         while self._separator is not None:
             separator, self._separator = self._separator, None
-            body = self._body()
+            body = _joined(self._body())
             yield parse_separator(separator), body
             for _ in body:  # whoever wanted no more of it
                 pass
@@ -86,7 +86,7 @@ class MboxReader:
             if starts and line in _BLANK:
                 blank = line
                 continue
-            if starts and self._form == "mboxrd":
+            if starts and line.startswith(b">") and self._form == "mboxrd":
                 line = self._unquoted(line)
             yield line
             starts = line.endswith(b"\n")
@@ -118,6 +118,21 @@ class MboxReader:
             self._peeked = self._file.readline(_LINE)
             self.octets += len(self._peeked)
         return self._peeked
+
+
+def _joined(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines as blocks: what follows costs something for each piece."""
+    held: list[bytes] = []
+    octets = 0
+    for line in lines:
+        held.append(line)
+        octets += len(line)
+        if octets >= _LINE:
+            yield b"".join(held)
+            held.clear()
+            octets = 0
+    if held:
+        yield b"".join(held)
 
 
 def parse_separator(line: bytes) -> Separator:
