@@ -152,7 +152,7 @@ class Pop3Server:
 
     def answer_list(self, text: str, lines: Iterable[str]) -> None:
         """+OK and a multi-line answer of short lines (LIST, UIDL, CAPA)."""
-        self._out.extend(self._multi_line(text, ("".join(f"{line}\r\n" for line in lines).encode("utf-8"),)))
+        self._out.extend(self._multi_line(text, ("\r\n".join((*lines, "")).encode("utf-8"),)))
 
     def answer_lines(self, text: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """+OK and a message (RETR, TOP), dot-stuffed, as blocks for the session to send one by one.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mailserv.mail.message import Content, PrefixedContent
 from mailserv.store.codec import unpack_address
@@ -15,12 +15,11 @@ from mailserv.store.spool import THRESHOLD, Spool
 from mailserv.store.writer import Work, Writer
 
 ACCOUNT = "SELECT id FROM account WHERE address = ? AND gone = 0"
-LIST = "SELECT unique_id, size, id FROM mailbox WHERE account_id = ? ORDER BY id"
+LIST = "SELECT unique_id, size, id, utf8 FROM mailbox WHERE account_id = ? ORDER BY id"
 PROMISED = "SELECT value FROM deletion, json_each(deletion.row_ids) WHERE account_id = ?"
 ENTRIES = """
     SELECT unique_id, mailbox.size, mailbox.id, received_at, reverse_path FROM mailbox
     JOIN message ON message.id = message_id WHERE account_id = ? ORDER BY mailbox.id"""
-UTF8 = "SELECT id FROM mailbox WHERE account_id = ? AND utf8 = 1"
 READ = "SELECT message_id, prefix FROM mailbox WHERE id = ? AND unique_id = ?"
 
 
@@ -30,12 +29,10 @@ def listing(connection: sqlite3.Connection, address: str) -> list[MaildropMessag
     if account is None:
         return []
     promised = {row_id for (row_id,) in connection.execute(PROMISED, account)}  # first: a row that goes now is in one
-    rows = connection.execute(LIST, account)
-    if utf8 := {row_id for (row_id,) in connection.execute(UTF8, account)}:
-        return [MaildropMessage(uid, size, key, key in utf8) for uid, size, key in rows if key not in promised]
+    rows: Iterable[tuple[str, int, int, bool]] = connection.execute(LIST, account)
     if promised:
-        return [MaildropMessage(*row) for row in rows if row[2] not in promised]
-    return [MaildropMessage(*row) for row in rows]
+        rows = (row for row in rows if row[2] not in promised)
+    return list(map(MaildropMessage._make, rows))
 
 
 def entries(connection: sqlite3.Connection, address: str) -> list[MailboxEntry]:
