@@ -32,9 +32,9 @@ def plugin_service(
     """
     listener = listeners.get(service)
     if listener is None:
-        raise ConfigError([f'listen.service: the plugin "{service}" has no service'])
+        raise ConfigError([f'listen: the plugin "{service}" has no service'])
     if listener.tls and context().certificates is None:
-        raise ConfigError([f"listen.service: {service} needs [tls] certificate and key"])
+        raise ConfigError([f"listen: {service} needs [tls] certificate and key"])
 
     def serve(connection: Connection, address: tuple[str, int], place: Place) -> None:
         PluginSession(context(), connection, peer(service, address), place, listener).run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Set
+from collections.abc import Container, Iterator, Set
 from pathlib import Path
 
 from mailserv.clock import SystemClock
@@ -34,7 +34,10 @@ def read_and_check(given: Path | None) -> Loaded:
 
 
 def _plugins(settings: Settings) -> None:
-    _transports(settings, {SMTP, *enabled_plugins(settings).transports})
+    found = enabled_plugins(settings)
+    problems = [*_transports(settings, {SMTP, *found.transports}), *_services(settings, found.listeners)]
+    if problems:
+        raise ConfigError(problems)
 
 
 def enabled_plugins(settings: Settings) -> Plugins:
@@ -51,17 +54,19 @@ def enabled_plugins(settings: Settings) -> Plugins:
     )
 
 
-def _transports(settings: Settings, known: Set[str]) -> None:
+def _transports(settings: Settings, known: Set[str]) -> Iterator[str]:
     """A route to a transport that nobody brings: its mail would wait for days, and then bounce."""
-    problems = []
     for key, entry in settings.routes.items():
         name, colon, _ = (entry.to if isinstance(entry, Routed) else entry).partition(":")
         if colon and name not in known | {MAILBOX}:  # what is no route at all, the routing table tells
-            problems.append(
-                f'routes."{key}": no enabled plugin brings the transport "{name}"{did_you_mean(name, known)}'
-            )
-    if problems:
-        raise ConfigError(problems)
+            yield f'routes."{key}": no enabled plugin brings the transport "{name}"{did_you_mean(name, known)}'
+
+
+def _services(settings: Settings, listeners: Container[str]) -> Iterator[str]:
+    """A plugin's name where it has no service: the server would not start."""
+    for block in settings.listen:
+        if block.service in settings.plugins.enabled and block.service not in listeners:
+            yield f'listen: the plugin "{block.service}" has no service'
 
 
 def _plugin_sections(settings: Settings) -> None:

@@ -110,8 +110,8 @@ def test_hook_register_listeners_may_want_tls_from_the_start(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ("pass", 'listen.service: the plugin "probe" has no service'),
-        (ECHO.format(answer="data", more=", tls=True"), "listen.service: probe needs [tls] certificate and key"),
+        ("pass", 'listen: the plugin "probe" has no service'),
+        (ECHO.format(answer="data", more=", tls=True"), "listen: probe needs [tls] certificate and key"),
     ],
 )
 def test_a_service_that_can_not_be_served_stops_the_start(tmp_path: Path, body: str, problem: str) -> None:
