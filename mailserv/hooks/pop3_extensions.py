@@ -42,7 +42,10 @@ def _is_answer(answer: Any) -> bool:
         return isinstance(answer.text, str)
     if not isinstance(answer, Pop3Answer) or not isinstance(answer.text, str):
         return False
-    return answer.lines is None or all(isinstance(line, str) and line.isprintable() for line in answer.lines)
+    if answer.lines is None:
+        return True
+    are_lines = isinstance(answer.lines, list | tuple)  # an iterator would be empty after it was looked at
+    return are_lines and all(isinstance(line, str) and line.isprintable() for line in answer.lines)
 
 
 def _is_login_answer(answer: Any) -> bool:

@@ -17,6 +17,7 @@ from mailserv.mail.message import BLOCK, Content
 from mailserv_maildir.folder import sync_folder
 
 PARTS = ("new", "cur")  # in this order: a reader moves from the first to the second, and nothing is missed
+TRIES = 3  # a reader may rename files while they are removed, but not all the time
 _WIRE_SIZE = re.compile(r",W=(\d{1,15})(?=,|$)")  # octets with CRLF, as Dovecot writes it
 _SIZES = re.compile(r"(?:,[SW]=\d+)+$")  # not part of what names a message: another reader may add them
 _TIME = re.compile(r"\d{1,15}")  # every name begins with when it was delivered
@@ -62,10 +63,13 @@ class MaildirDrop:
 
     def delete(self, messages: Sequence[Message]) -> None:
         """One by one: a crash between two of them leaves the rest, which QUIT has not answered for. Raises OSError."""
+        left = [message.base for message in messages if isinstance(message, MaildirMessage)]
         try:
-            for message in messages:
-                assert isinstance(message, MaildirMessage)
-                self._remove(message.base)
+            for _ in range(TRIES):
+                left = [base for base in left if not self._remove(base)]
+                if not left:
+                    break
+                self._files = _scan(self._path)
         finally:
             for part in PARTS:
                 with suppress(FileNotFoundError):
@@ -92,25 +96,30 @@ class MaildirDrop:
         return size
 
     def _opened(self, base: str) -> FileIO:
+        """Raises FileNotFoundError when it is gone, other OSErrors."""
         try:
             return self._open(base)
-        except FileNotFoundError:  # a reader has given it other flags, or moved it from new to cur
-            self._files = _scan(self._path)
+        except FileNotFoundError:
+            if base not in self._files:
+                raise
+            self._files = _scan(self._path)  # a reader has given it other flags, or moved it from new to cur
             return self._open(base)
 
     def _open(self, base: str) -> FileIO:
         name = self._files.get(base)
-        if name is None:
+        if name is None:  # a name that one scan has not seen does not come again
             raise FileNotFoundError(base)
         return FileIO(os.open(self._path / name, os.O_RDONLY | os.O_NOFOLLOW))
 
-    def _remove(self, base: str) -> None:
-        try:
-            (self._path / self._files.get(base, base)).unlink()
-        except FileNotFoundError:
-            self._files = _scan(self._path)
-            if base in self._files:
-                (self._path / self._files[base]).unlink(missing_ok=True)
+    def _remove(self, base: str) -> bool:
+        """Whether it is gone now; False when it has been moved since the last scan."""
+        name = self._files.get(base)
+        if name is not None:
+            try:
+                (self._path / name).unlink()
+            except FileNotFoundError:
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class Bad:
         answers: dict[str, Any] = {
             "XLIES": 42,
             "XLINES": Pop3Answer(True, "lines", ["one\r\ntwo"]),
+            "XITERATES": Pop3Answer(True, "lines", iter(["one"])),  # type: ignore[arg-type]
             "XENTERS": LogIn(Proof("alice@example.org", is_good=True)),
         }
         verbs = [Pop3Verb(name, lambda _, argument, name=name: answers[name]) for name in answers]
@@ -142,6 +143,7 @@ def test_an_extension_of_another_service_is_not_here(talk: SmtpTalk) -> None:
         ("XRAISES", "plugin_failed"),
         ("XLIES", "plugin_lied"),
         ("XLINES", "plugin_lied"),
+        ("XITERATES", "plugin_lied"),
         ("XENTERS", "plugin_lied"),
         ("XOPEN", "plugin_lied"),
     ],

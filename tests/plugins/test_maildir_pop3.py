@@ -184,6 +184,21 @@ def test_new_mail_and_readers_beside_it_change_no_number(server: MailServer, mai
     assert [path.name for part in ("new", "cur") for path in (maildir / part).iterdir()] == ["0.old.host"]
 
 
+def test_nothing_but_messages_is_ever_removed(server: MailServer, maildir: Path) -> None:
+    own = put(maildir, "dovecot-uidlist", b"another program's file")
+    file = put(maildir, "new/dovecot-uidlist")
+    moved = put(maildir, "new/2.b.host")
+    made = client(server)
+    assert made.stat()[0] == 2
+    made.dele(1)
+    made.dele(2)
+    file.unlink()
+    moved.rename(maildir / "cur/2.b.host:2,T")
+    assert made.quit().startswith(b"+OK")
+    assert own.exists()
+    assert list((maildir / "cur").iterdir()) == []
+
+
 def test_lesson_10_a_lost_connection_deletes_nothing(server: MailServer, maildir: Path) -> None:
     file = put(maildir, "new/1.a.host")
     made = client(server)
