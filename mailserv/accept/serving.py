@@ -109,6 +109,6 @@ class PluginSession:
         return "quit"
 
     def _send(self, data: bytes) -> None:
-        if data:
-            self._connection.send(data, self._deadlines.command(under_stress=False))
+        if data:  # who sends a request in drops gains nothing: only an answer begins the wait anew
             self._deadlines.answered()
+            self._connection.send(data, self._deadlines.command(under_stress=False))

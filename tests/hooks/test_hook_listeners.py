@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,26 @@ def test_hook_register_listeners_ends_with_the_server_and_after_its_time(tmp_pat
         assert sock.recv(100) == b"hello\n"
     with sock:
         assert sock.recv(100) == b""
+
+
+def test_hook_register_listeners_gives_a_client_that_drips_no_more_time(tmp_path: Path) -> None:
+    limits = Limits(sessions_per_ip=0, connections_per_minute=0, command_timeout=Duration(0.5))
+    with echoing(tmp_path, "b''", limits=limits) as server, client(server) as sock:
+        ended = threading.Event()
+        drops = threading.Thread(target=drip, args=(sock, ended))
+        drops.start()
+        server.wait_for_log("plugin_session", reason="timeout")
+        ended.set()
+        drops.join()
+
+
+def drip(sock: socket.socket, ended: threading.Event) -> None:
+    """An octet each 50 ms."""
+    while not ended.wait(0.05):
+        try:
+            sock.sendall(b"x")
+        except OSError:
+            return
 
 
 def test_hook_register_listeners_has_no_more_sessions_than_may_be(tmp_path: Path) -> None:
