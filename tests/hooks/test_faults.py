@@ -161,7 +161,7 @@ def test_invariant_8_a_server_starts_and_ends_whatever_a_shipped_plugin_does(
     freed.set()
     assert switch.calls[hook] == 1
     if not (kind == "lie" and KINDS[hook] is Kind.NOTIFY):
-        assert len(server.log.matching(SAID[kind], plugin=name, hook=hook)) == 1
+        assert len(server.wait_for_log(SAID[kind], plugin=name, hook=hook)) == 1
 
 
 @pytest.mark.parametrize("kind", ["raise", "lie"])
