@@ -130,7 +130,7 @@ class World:
 
     def check(self) -> None:
         """No accepted message is lost, and no relay is open."""
-        assert run_to(lambda: len(self.server.mailbox(ALICE)) == self.local)
+        assert run_to(lambda: len(self.server.server.store.maildrop(ALICE)) == self.local)
         assert run_to(lambda: len(self.mx.messages) + len(self.server.queue()) == self.remote)
         codes, self.codes = self.codes, []
         assert not self.smtp("smtp", f"MAIL FROM:<{STRANGER}>", "RCPT TO:<carol@far.example>", "DATA"), "an open relay"
