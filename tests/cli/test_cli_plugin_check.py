@@ -189,8 +189,10 @@ def test_a_broken_rule_is_named_and_no_other(mailserv: Command, rule: str) -> No
 
 
 def test_a_raise_is_told_with_its_place(mailserv: Command) -> None:
-    _, broken = check(mailserv, HEAD + BROKEN["header of 2 MB"])
-    assert broken == {"it answers to header of 2 MB": "message_check raised AssertionError:  (probe.py:36)"}
+    source = HEAD + BROKEN["header of 2 MB"]
+    _, broken = check(mailserv, source)
+    place = f"probe.py:{source.count(chr(10))}"
+    assert broken == {"it answers to header of 2 MB": f"message_check raised AssertionError:  ({place})"}
 
 
 def test_a_hang_ends_with_its_budget(mailserv: Command) -> None:
