@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from fetchers import NOT_OPENED
-from interop_kit import SECONDS, Ran, run
+from interop_kit import SECONDS, Certificates, Ran, run
 from terminal import on_terminal
 
-from mailserv.settings import Limits, Service
+from mailserv.settings import TLS, Limits, Service
 from mailserv.testing.server import MailServer, mail_server
 
 pytestmark = pytest.mark.interop
@@ -66,6 +66,19 @@ def test_mpop_fetches(server: MailServer, tmp_path: Path) -> None:
     assert ran.code == 0, ran.text
     assert len(list((tmp_path / "Maildir" / "new").iterdir())) == 2
     assert server.wait_for_log("auth_ok", service="pop3", login=ALICE)
+
+
+@pytest.mark.needs("mpop")
+def test_mpop_fetches_over_tls(certificates: Certificates, tmp_path: Path) -> None:
+    """Where it could bind the login to the channel, and we do not offer to (SCRAM-SHA-256-PLUS)."""
+    tls = TLS(certificate=certificates.chain, key=certificates.key)
+    with mail_server(plugins=["scram"], services=("smtp", "submission", "pop3"), tls=tls) as server:
+        with_password(server)
+        more = f"tls on\ntls_starttls on\ntls_trust_file {certificates.authority}\nuidls_file {tmp_path}/uidls\n"
+        file = settings(server, tmp_path, "mpop", "secret", f"{more}delivery mbox {tmp_path}/mail\n")
+        run("mpop", "--file", file, home=tmp_path)
+        assert server.wait_for_log("auth_ok", service="pop3", login=ALICE)
+        assert server.wait_for_log("pop3_session", tls="TLSv1.3", retrieved=1)
 
 
 @pytest.mark.needs("neomutt")
