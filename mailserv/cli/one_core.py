@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 
-def stay_on_one_core(index: int = 0) -> None:
-    """Process `index` of a server: every thread there is, and so each that they start. Main thread, early.
+def stay_on_one_core(number: int) -> None:
+    """The one that `number` leads to, whatever it is: every thread there is, and so each that they start. Main thread, early.
 
     Nothing happens on a Python without the lock, on one core, or where the system has no such call or refuses it.
     """
@@ -18,8 +18,7 @@ def stay_on_one_core(index: int = 0) -> None:
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
         return
-    server = os.getppid() if index else os.getpid()
-    core = allowed[(server + index) % len(allowed)]  # two servers on one machine: most likely on two cores
+    core = allowed[number % len(allowed)]
     try:
         for thread in Path("/proc/self/task").iterdir():
             os.sched_setaffinity(int(thread.name), {core})

@@ -186,7 +186,7 @@ class Supervisor:
         try:
             settings = self._prepare()
             if settings.limits.one_core:
-                stay_on_one_core(index)
+                stay_on_one_core(os.getppid() + index)  # each on another one
             server = Server(settings, part=Part(index, self._count), sockets=self._sockets)
             server.start()
         except MailservError as error:

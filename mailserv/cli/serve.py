@@ -43,7 +43,7 @@ def serve(config: Path | None) -> None:
             _supervise(loaded, config, taken)
             return
         if loaded.settings.limits.one_core:
-            stay_on_one_core()
+            stay_on_one_core(os.getpid())  # two servers on one machine: most likely on two cores
         _configure_log(loaded)
         _warn(loaded)
         running = _Running(loaded.settings, config)

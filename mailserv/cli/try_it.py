@@ -63,7 +63,7 @@ def try_it(data_dir: Path) -> None:
     demo = Demo(data_dir.absolute(), {service: _free_port(port) for service, port in PORTS.items()})
     _prepare(demo.data_dir)
     with signals() as taken:
-        stay_on_one_core()
+        stay_on_one_core(os.getpid())
         logging.configure("short", "info")
         click.echo(guide(demo))
         run(Server(settings(demo)), taken, _nothing)
