@@ -123,6 +123,7 @@ class Mailserv:
         context = self.certificates.client_context()
         client = poplib.POP3_SSL("127.0.0.1", self.ports["pop3s"], timeout=SECONDS, context=context)
         try:
+            client.utf8()  # RFC 6856: else a message with UTF-8 in its header comes as a surrogate
             client.user(account.address)
             client.pass_(account.password)
             yield client
