@@ -77,12 +77,14 @@ class Mailserv:
 
 
 def _commit() -> list[str]:
-    """The checkout's commit, where git can tell it."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    """The checkout's commit, and whether the code differs from it, where git can tell."""
+    git = ["git", "-C", str(ROOT)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+        commit = subprocess.run([*git, "describe", "--always"], capture_output=True, text=True, check=False)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "mailserv", "plugins"], check=False)
     except OSError:
         return []
+    return [*commit.stdout.split(), *(["with changes"] if changed.returncode == 1 else [])]
 
 
 def _add_accounts(data: Path, users: Iterable[str]) -> None:
