@@ -21,10 +21,10 @@ from typing import NoReturn
 import msgspec
 
 from mailserv import logging
-from mailserv.cli.one_core import stay_on_one_core
 from mailserv.cli.running import Signals, bound, settle_down
 from mailserv.cli.sd_notify import notify
 from mailserv.clock import SystemClock
+from mailserv.cores import stay_on_one_core
 from mailserv.errors import ConfigError, MailservError
 from mailserv.server import Server, bind
 from mailserv.settings import Settings

@@ -11,11 +11,11 @@ import click
 from mailserv import logging
 from mailserv.cli.common import config_option
 from mailserv.cli.config import read_and_check
-from mailserv.cli.one_core import stay_on_one_core
 from mailserv.cli.processes import Supervisor
 from mailserv.cli.running import Signals, log, run, signals
 from mailserv.cli.sd_notify import notify
 from mailserv.config import Loaded, diff
+from mailserv.cores import stay_on_one_core
 from mailserv.derived import as_reloaded
 from mailserv.errors import ConfigError
 from mailserv.server import Server

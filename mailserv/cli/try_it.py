@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from mailserv import logging
-from mailserv.cli.one_core import stay_on_one_core
 from mailserv.cli.running import run, signals
 from mailserv.clock import SystemClock
+from mailserv.cores import stay_on_one_core
 from mailserv.mail.values import Duration
 from mailserv.server import Server
 from mailserv.settings import TLS, Listen, PluginPolicy, Plugins, Service, Settings

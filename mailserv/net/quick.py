@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import socket
 
-MOST = 4096  # octets: replies. More takes long enough that other threads should run meanwhile
+MOST = 16 * 1024  # octets: replies, small messages. More takes long enough that other threads should run meanwhile
 
 _FLAGS = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
 _send = getattr(ctypes.PyDLL(None), "send", None)  # PyDLL: unlike CDLL it does not give the lock up

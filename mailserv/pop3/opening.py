@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +16,8 @@ from mailserv.store.interface import MaildropMessage, Store
 
 _log = get_logger("pop3")
 _HOOK = "open_maildrop"
+AHEAD = 16  # messages read by one query
+AHEAD_OCTETS = 128 * 1024  # of these messages, which a session holds: small ones only are worth it
 
 
 class SessionMaildrop(OpenedMaildrop, Protocol):
@@ -34,18 +37,41 @@ def open_maildrop(store: Store, runner: Runner | None, address: str) -> SessionM
     return StoreMaildrop(store, address) if served is None else ServedMaildrop(served)
 
 
+def _row_id(message: MaildropMessage) -> int:
+    return message.row_id
+
+
 class StoreMaildrop:
-    """The mailbox of an account in our own store."""
+    """The mailbox of an account in our own store. Who reads one message after the other gets them several at a time."""
 
     is_ours = True
 
     def __init__(self, store: Store, address: str) -> None:
         self._store = store
         self.messages: Sequence[MaildropMessage] = store.maildrop(address)
+        self._next = -1  # index of the message behind the last one that was read
+        self._ahead: dict[str, Content] = {}
 
     def read(self, message: Message) -> Content | None:
         assert isinstance(message, MaildropMessage)
-        return self._store.read(message)
+        index = bisect_left(self.messages, message.row_id, key=_row_id)
+        is_next = index == self._next
+        self._next = index + 1
+        if is_next and message.unique_id not in self._ahead:
+            self._ahead = self._store.read_ahead(self._from(index))
+        content = self._ahead.pop(message.unique_id, None)
+        return self._store.read(message) if content is None else content
+
+    def _from(self, index: int) -> list[MaildropMessage]:
+        """So many as are read at a time."""
+        found: list[MaildropMessage] = []
+        octets = 0
+        for message in self.messages[index : index + AHEAD]:
+            octets += message.size
+            if octets > AHEAD_OCTETS:
+                break
+            found.append(message)
+        return found
 
     def delete(self, messages: Sequence[Message]) -> None:
         self._store.delete([message for message in messages if isinstance(message, MaildropMessage)])

@@ -373,6 +373,10 @@ class Store(Protocol):
         """Prefix and content of one message; None if it is gone. Raises StoreUnavailable when it is damaged."""
         ...
 
+    def read_ahead(self, messages: Sequence[MaildropMessage]) -> dict[str, Content]:
+        """The same of several small messages of one mailbox at once, by unique-id; those that need `read` are left out."""
+        ...
+
     def delete(self, messages: Sequence[MaildropMessage]) -> None:
         """Delete messages of one mailbox in one transaction (RFC 1939 §6). Many are listed no more from then on, and
         removed in small transactions after it, with content that nobody refers to any more."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from mailserv.mail.message import Content, PrefixedContent
+from mailserv.mail.message import BytesContent, Content, PrefixedContent
 from mailserv.store.codec import unpack_address
 from mailserv.store.connection import Readers
 from mailserv.store.content import read_content
@@ -21,6 +22,10 @@ ENTRIES = """
     SELECT unique_id, mailbox.size, mailbox.id, received_at, reverse_path FROM mailbox
     JOIN message ON message.id = message_id WHERE account_id = ? ORDER BY mailbox.id"""
 READ = "SELECT message_id, prefix FROM mailbox WHERE id = ? AND unique_id = ?"
+
+READ_AHEAD = """
+    SELECT mailbox.id, unique_id, prefix, message.size, content FROM mailbox JOIN message ON message.id = message_id
+    WHERE mailbox.id IN (SELECT value FROM json_each(?)) AND file IS NULL"""
 
 
 def listing(connection: sqlite3.Connection, address: str) -> list[MaildropMessage]:
@@ -56,6 +61,16 @@ def read(connection: sqlite3.Connection, readers: Readers, spool: Spool, message
     message_id, prefix = row
     content = read_content(connection, readers, spool, message_id, at_once=THRESHOLD)
     return PrefixedContent(prefix, content) if content is not None else None
+
+
+def read_ahead(connection: sqlite3.Connection, messages: Sequence[MaildropMessage]) -> dict[str, Content]:
+    """Several copies by one query, by unique-id. What is in a file, gone or damaged is not among them: `read` tells."""
+    wanted = json.dumps([message.row_id for message in messages])
+    return {
+        unique_id: PrefixedContent(prefix, BytesContent(content))
+        for _, unique_id, prefix, size, content in connection.execute(READ_AHEAD, (wanted,))
+        if content is not None and len(content) == size
+    }
 
 
 def delete(writer: Writer, messages: Sequence[MaildropMessage]) -> bool:

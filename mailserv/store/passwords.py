@@ -9,11 +9,14 @@ from typing import Protocol
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from mailserv.cores import roam
+
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # memory_cost in KiB
 
 # 19 MiB and a core each: a flood of logins waits, it does not exhaust us. On threads of their own, because the C library
 # keeps such a block for each thread that ever asked for one: two hundred sessions would hold half a gigabyte for good.
-_hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hashing")
+# They need no lock of Python's meanwhile, so they leave the server's core to the others.
+_hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hashing", initializer=roam)
 
 # The hash of a random password that nobody kept, with the same parameters: what a login to no account is checked
 # against, so that the time of the answer does not tell whether there is one.

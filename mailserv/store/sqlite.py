@@ -114,7 +114,6 @@ class SqliteStore:
         self._callbacks: tuple[Callable[[frozenset[Route]], None], ...] = ()
         self._order_callbacks: tuple[Callable[[], None], ...] = ()
         self.closing = ExitStack()
-        self._data_dir = path.parent
         self._aside: Beside | Follower | None = beside
         if beside is None and not part.is_first:
             self._aside = Follower(path.parent)
@@ -289,7 +288,7 @@ class SqliteStore:
 
     def order(self) -> None:
         if isinstance(self._aside, Follower):
-            nudge(self._data_dir / NUDGE)
+            nudge(self._path.parent / NUDGE)
         for callback in self._order_callbacks:
             callback()
 
@@ -387,6 +386,10 @@ class SqliteStore:
         except Damaged as error:
             log.error("store_message_damaged", unique_id=message.unique_id, reason=str(error))
             raise StoreUnavailable(f"{message.unique_id}: {error}") from error
+
+    def read_ahead(self, messages: Sequence[MaildropMessage]) -> dict[str, Content]:
+        with self._readers.connection() as connection:
+            return maildrop.read_ahead(connection, messages)
 
     def delete(self, messages: Sequence[MaildropMessage]) -> None:
         if maildrop.delete(self.writer, messages):
