@@ -23,6 +23,6 @@ PLUGINS = replace(
     cells=cells,
     notes=(
         "As W1; each plugin listens to seven hooks and has no opinion. inline: called on the session's own thread; helpers: as "
-        "plugins that may wait are called, on another one (docs/decisions/0015)."
+        "plugins that may wait are called, on another one (docs/decisions/0015-who-may-wait-gets-a-thread.md)."
     ),
 )
