@@ -15,7 +15,6 @@ from mailserv.logging.lines import Line, Renderer
 MAX_WAITING = 10_000  # lines, some megabytes: a burst fits; more are dropped and counted
 BATCH = 500  # lines in one write
 PIPE_BUF = 4096  # octets that a pipe keeps together when several processes write to it (pipe(7))
-LINGER = 0.01  # seconds from the first line to the write: one wake-up for all that come meanwhile, not one for each
 _STUCK = 2.0  # seconds that flush and close wait for a reader that takes nothing
 
 Entry = Line | threading.Event | None
@@ -76,10 +75,8 @@ class LogWriter:
                 return
 
     def _take(self) -> list[Entry]:
-        """Wait for an entry, and for what follows a line closely, then take all that are there, at most BATCH."""
+        """Wait for an entry, then take all that are there, at most BATCH."""
         batch = [self._queue.get()]
-        if isinstance(batch[0], Line) and self._queue.qsize() < BATCH:
-            time.sleep(LINGER)
         try:
             while len(batch) < BATCH and batch[-1] is not None:
                 batch.append(self._queue.get_nowait())

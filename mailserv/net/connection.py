@@ -9,7 +9,6 @@ import threading
 
 from mailserv.clock import Clock
 from mailserv.mail.peer import TLSInfo
-from mailserv.net.quick import send_at_once
 
 COMMAND_READ = 4096  # octets asked for while waiting for commands: an idle session should hold little memory
 CONTENT_READ = 256 * 1024  # octets asked for while content flows
@@ -22,7 +21,7 @@ class Connection:
 
     A plain socket stays blocking and lets the kernel time out (SO_RCVTIMEO): one system call and one hand-over of the
     interpreter lock for each read, where `settimeout` takes two. The option is set anew only when it would end too late;
-    when it ends too early the read is begun again. What is short is sent without giving the lock up (`quick`).
+    when it ends too early the read is begun again.
     A TLS socket uses `settimeout`, because one SSL_read may read the socket many times and only Python's deadline is absolute.
     """
 
@@ -62,7 +61,7 @@ class Connection:
 
         Not by `sendall`: that waits anew after each piece, so that a peer who takes an octet now and then never meets an end.
         """
-        sent = 0 if self._tls else send_at_once(self._sock, data)
+        sent = 0
         try:
             while sent < len(data):
                 wait = deadline - self._clock.monotonic()
