@@ -30,7 +30,7 @@ from mailserv.store.connection import (
     open_writer,
 )
 from mailserv.store.content import Damaged
-from mailserv.store.deletions import Sweeper
+from mailserv.store.deletions import NEWEST, Sweeper
 from mailserv.store.directory import make, make_database, reserve
 from mailserv.store.disk import DISK, Disk, store_error
 from mailserv.store.interface import Account, MaildropMessage, QueueEntry, Settlement, Store
@@ -67,8 +67,7 @@ def open_store(data_dir: Path, clock: Clock, *, exclusive: bool = True, disk: Di
         undo.callback(spool.close)
         readers = Readers(path, lambda: open_reader(path, disk))
         undo.callback(readers.close)
-        beside = None if exclusive else Beside(data_dir, clock)
-        store = SqliteStore(path, clock, disk, spool, readers, beside, part)
+        store = SqliteStore(path, clock, disk, spool, readers, None if exclusive else Beside(data_dir, clock), part)
         undo.callback(store.writer.close)
         undo.callback(store.sweeper.close)
         store.refresh()
@@ -150,12 +149,13 @@ class SqliteStore:
         """Finish what a crash cut short: files without a row, removed accounts; deletions, without waiting for it."""
         with self._readers.connection() as connection:
             self._spool.collect(
-                lambda name: connection.execute("SELECT 1 FROM message WHERE file = ?", (name,)).fetchone() is not None
+                lambda n: bool(connection.execute("SELECT 1 FROM message WHERE file = ?", (n,)).fetchone())
             )
             unfinished = accounts.unfinished(connection)
+            if connection.execute(NEWEST).fetchone():
+                self.sweeper.kick()
         for account_id in unfinished:
             accounts.empty(self.writer, account_id)
-        self.sweeper.kick()
 
     def look(self) -> None:
         """Another process changed the database. Raises StoreError."""
