@@ -97,10 +97,10 @@ class VacationTransport:
         now, sender = self._services.now(), delivery.reverse_path
         digest = hashlib.sha256(f"{user.address.key} {sender.key}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
         try:
-            if self._services.table.get(digest):
+            # First the mark: a crash in between costs an answer, and never makes two. By a count, because two workers may
+            # have a message of this sender each.
+            if self._services.table.increment(digest, 1, now + self._interval) > 1:
                 return "No answer: this sender has had one"
-            # First the mark: a crash in between costs an answer, and never makes two.
-            self._services.table.put(digest, "answered", now + self._interval)
             text = answer(user.address, sender, header, user.away.text, user.away.subject, now, delivery.queue_id)
             return f"Answered as {self._services.submit(NULL_REVERSE_PATH, [sender], BytesContent(text))}"
         except (StoreError, SubmitError) as error:
