@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from mailserv import metrics
 from mailserv.errors import StoreError
@@ -56,18 +56,6 @@ class Pop3Session:
         self._wire = Wire(connection, context.clock, self._limits.pop3_timeout)
         self._errors = self._failed_logins = 0
         self._reason = "lost"
-        self._handlers: dict[type[Any], Callable[[Any], None]] = {
-            commands.User: self._on_user,
-            commands.Pass: self._on_pass,
-            commands.Auth: self._on_auth,
-            commands.AuthLine: self._on_auth_line,
-            commands.Stls: self._on_stls,
-            commands.Capa: self._on_capa,
-            commands.Quit: self._on_quit,
-            commands.ExtensionCommand: self._on_extension,
-            commands.ExtensionLogin: self._on_extension_login,
-            commands.Rejected: self._on_rejected,
-        }
 
     def run(self) -> None:
         """Serve until the end, whatever it is; the caller closes the connection."""
@@ -99,11 +87,14 @@ class Pop3Session:
         if self._peer.service == "pop3s" and not self._start_tls():
             return
         self._greet()
-        core, handlers = self._core, self._handlers
+        core, handlers = self._core, self._HANDLERS
         while not self._closing:
             event = core.next_event()
             if event is not None:
-                handlers[type(event)](event)
+                if (handler := handlers.get(type(event))) is not None:
+                    handler(self, event)
+                else:
+                    self._logged_in.answer(event)
                 self._wire.gather(core.output())  # which sends when it is much: a burst of UIDLs costs no memory
                 continue
             self._flush()
@@ -171,9 +162,14 @@ class Pop3Session:
     def _enter(self, address: str, maildrop: SessionMaildrop) -> None:
         session_id = self._peer.session_id
         self._transaction = Pop3Transaction(self._context, self._core, self._wire, session_id, address, maildrop)
-        self._handlers.update(self._transaction.handlers)
         self._place.engaged = True
         self._peer = replace(self._peer, login=address)
+
+    @property
+    def _logged_in(self) -> Pop3Transaction:
+        """What answers the commands of TRANSACTION, which the core lets through only there."""
+        assert self._transaction is not None
+        return self._transaction
 
     @property
     def _stat(self) -> tuple[int, int]:
@@ -242,6 +238,19 @@ class Pop3Session:
             self._reason, self._closing = "refused", True
         elif self._errors >= self._limits.errors:
             self._end("errors", "Too many errors; closing")
+
+    _HANDLERS: ClassVar[dict[type[Any], Callable[[Pop3Session, Any], None]]] = {
+        commands.User: _on_user,
+        commands.Pass: _on_pass,
+        commands.Auth: _on_auth,
+        commands.AuthLine: _on_auth_line,
+        commands.Stls: _on_stls,
+        commands.Capa: _on_capa,
+        commands.Quit: _on_quit,
+        commands.ExtensionCommand: _on_extension,
+        commands.ExtensionLogin: _on_extension_login,
+        commands.Rejected: _on_rejected,
+    }
 
     # ---------------------------------------------------------------- TLS and ends
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from mailserv.errors import StoreError
 from mailserv.logging import get_logger
@@ -41,16 +41,6 @@ class Pop3Transaction:
         self._is_closed = False
         self.is_streaming = False
         self.retrieved = self.deleted = 0
-        self.handlers: dict[type[Any], Callable[[Any], None]] = {
-            commands.Stat: self._on_stat,
-            commands.List: self._on_list,
-            commands.Uidl: self._on_uidl,
-            commands.Retr: self._on_retr,
-            commands.Top: self._on_top,
-            commands.Dele: self._on_dele,
-            commands.Rset: self._on_rset,
-            commands.Noop: lambda _: self._core.answer(True, ""),
-        }
 
     @property
     def stat(self) -> tuple[int, int]:
@@ -61,6 +51,10 @@ class Pop3Transaction:
     def retention(self) -> str:
         """What stands behind EXPIRE (RFC 2449 §6.7)."""
         return self._context.rules.expire_argument(self.address) if self._opened.is_ours else "NEVER"
+
+    def answer(self, event: object) -> None:
+        """Any command of TRANSACTION but QUIT."""
+        self._HANDLERS[type(event)](self, event)
 
     def update(self) -> bool:
         """QUIT: all deletions in one transaction, or none (RFC 1939 §6). Whether it was done."""
@@ -165,3 +159,14 @@ class Pop3Transaction:
     def _on_rset(self, _: commands.Rset) -> None:
         self._maildrop.unmark_all()
         self._core.answer(True, "Nothing is marked as deleted")
+
+    _HANDLERS: ClassVar[dict[type[Any], Callable[[Pop3Transaction, Any], None]]] = {
+        commands.Stat: _on_stat,
+        commands.List: _on_list,
+        commands.Uidl: _on_uidl,
+        commands.Retr: _on_retr,
+        commands.Top: _on_top,
+        commands.Dele: _on_dele,
+        commands.Rset: _on_rset,
+        commands.Noop: lambda self, _: self._core.answer(True, ""),
+    }

@@ -54,6 +54,14 @@ def create_private(path: Path, flags: int) -> int:
     return descriptor
 
 
+def open_private(path: Path) -> int:
+    """Open a file that only its owner may read, made if need be. Returns a descriptor. Raises OSError."""
+    try:
+        return create_private(path, os.O_RDWR)
+    except FileExistsError:
+        return os.open(path, os.O_RDWR)
+
+
 def give_to_owner_of_parent(path: Path) -> None:
     """Root's `mailserv user add` must not leave files that the server, which is not root, cannot open."""
     if os.geteuid() == 0:

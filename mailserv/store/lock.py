@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mailserv.errors import StoreUnavailable
-from mailserv.store.disk import create_private, store_error
+from mailserv.store.disk import open_private, store_error
 
 DYING_PAUSE = 0.02  # seconds between two looks
 DYING_LOOKS = 100  # that is two seconds; a process whose supervisor was killed ends in milliseconds
@@ -19,7 +19,7 @@ DYING_LOOKS = 100  # that is two seconds; a process whose supervisor was killed 
 def acquire(path: Path) -> int:
     """Take the lock; returns the descriptor whose closing gives it back. Raises StoreUnavailable naming the holder."""
     try:
-        descriptor = _open(path)
+        descriptor = open_private(path)
     except OSError as error:
         raise store_error(path, error) from error
     try:
@@ -63,13 +63,6 @@ def _lives(holder: str) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _open(path: Path) -> int:
-    try:
-        return create_private(path, os.O_RDWR)
-    except FileExistsError:
-        return os.open(path, os.O_RDWR)
 
 
 @contextmanager

@@ -29,6 +29,18 @@ log = get_logger("store")
 
 def nudge(path: Path) -> bool:
     """Tell the server to look. Never blocks; False when no server listens."""
+    return _write(path, [LOOK], waits=False)
+
+
+def tell(path: Path, routes: Iterable[Route]) -> bool:
+    """Tell the server's first process of destinations that got work. False when it does not listen."""
+    return _write(
+        path, (msgspec.json.encode((route.transport, route.next_hop)) + b"\n" for route in routes), waits=True
+    )
+
+
+def _write(path: Path, lines: Iterable[bytes], *, waits: bool) -> bool:
+    """One write for each line: up to PIPE_BUF octets none is torn apart by another process's (pipe(7))."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:  # no FIFO, or nobody reads it
@@ -36,28 +48,11 @@ def nudge(path: Path) -> bool:
     try:
         if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             return False
-        os.write(descriptor, LOOK)
+        os.set_blocking(descriptor, waits)
+        for line in lines:
+            os.write(descriptor, line)
     except BlockingIOError:
         pass  # full: the server has a reason to look already
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def tell(path: Path, routes: Iterable[Route]) -> bool:
-    """Tell the server's first process of destinations that got work. False when it does not listen."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-            return False
-        os.set_blocking(descriptor, True)
-        for route in routes:  # one write each: up to PIPE_BUF octets none is torn apart by another process's (pipe(7))
-            os.write(descriptor, msgspec.json.encode((route.transport, route.next_hop)) + b"\n")
     except OSError:  # it ended meanwhile
         return False
     finally:

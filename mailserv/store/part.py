@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from mailserv.mail.route import Route
-from mailserv.store.disk import create_private, store_error
+from mailserv.store.disk import open_private, store_error
 from mailserv.store.nudge import nudge, tell
 
 NUDGE = "nudge"
@@ -51,7 +50,7 @@ class Follower:
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / NUDGE
 
-    def tell(self, queued: Iterable[Route]) -> None:
+    def tell(self, queued: frozenset[Route]) -> None:
         """Say which destinations got work. While the first process is being started again nobody listens: it will look
         at the whole queue then."""
         if queued:
@@ -73,7 +72,7 @@ class Turns:
         self._is_mine = False
         if path is not None:
             try:
-                self._descriptor = _open(path)
+                self._descriptor = open_private(path)
             except OSError as error:
                 raise store_error(path, error) from error
 
@@ -98,10 +97,3 @@ class Turns:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _open(path: Path) -> int:
-    try:
-        return create_private(path, os.O_RDWR)
-    except FileExistsError:
-        return os.open(path, os.O_RDWR)
