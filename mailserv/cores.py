@@ -1,4 +1,4 @@
-"""Which cores a thread runs on (docs/decisions/0018): several cores only fight over the one interpreter lock."""
+"""Which cores a thread runs on, and when (docs/decisions/0018): threads that share a lock should not run at each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ _STARTED_ON = frozenset(os.sched_getaffinity(0)) if _CAN_CHOOSE else frozenset()
 def stay_on_one_core(number: int) -> None:
     """The one that `number` leads to, whatever it is: every thread there is, and so each that they start. Main thread, early.
 
-    Nothing happens on a Python without the lock, on one core, or where the system has no such call or refuses it.
+    There a thread that wakes up waits until the running one waits (SCHED_BATCH, sched(7)): at once it would only find
+    the lock taken, and go back to sleep. Nothing happens on a Python without the lock, on one core, or where the system
+    has no such call or refuses it.
     """
     has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
     if not has_lock or not _CAN_CHOOSE:
@@ -23,9 +25,12 @@ def stay_on_one_core(number: int) -> None:
     if len(allowed) < 2:
         return
     core = allowed[number % len(allowed)]
-    with suppress(OSError):  # a container may forbid it: slower, and right all the same
-        for thread in Path("/proc/self/task").iterdir():
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a container may forbid it: slower, and right all the same
             os.sched_setaffinity(int(thread.name), {core})
+        with suppress(OSError):
+            if os.sched_getscheduler(int(thread.name)) == os.SCHED_OTHER:  # else the operator has chosen
+                os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))
 
 
 def roam() -> None:

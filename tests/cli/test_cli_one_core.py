@@ -1,4 +1,4 @@
-"""`[limits] one_core`: the server's threads are on one core, or on all."""
+"""`[limits] one_core`: the server's threads are on one core and let each other finish, or on all."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ def test_every_thread_is_where_the_setting_says(tmp_path: Path, limit: str, is_o
         process.until("^ready ")
         threads = [int(entry.name) for entry in Path(f"/proc/{process.pid}/task").iterdir()]
         cores = {frozenset(os.sched_getaffinity(thread)) for thread in threads}
+        policies = {os.sched_getscheduler(thread) for thread in threads}
         process.stop()
     assert len(threads) > 3
     assert len(cores) == 1, "all threads alike"
     (found,) = cores
     assert found <= ours
     assert len(found) == (1 if is_one else len(ours))
+    assert policies == {os.SCHED_BATCH if is_one else os.sched_getscheduler(0)}
