@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 from collections.abc import Callable
@@ -24,6 +25,11 @@ KEPT = frozenset({"hostname", "data_dir", "listen", "plugins", "plugin"})
 def chance() -> random.Random:
     """Seeded by the system once. SystemRandom would make a system call, and give up the interpreter lock, for each id."""
     return random.Random(random.SystemRandom().getrandbits(128))
+
+
+def secret() -> bytes:
+    """A key that nobody knows and nobody keeps."""
+    return os.urandom(32)
 
 
 def certificates(settings: Settings) -> Certificates | None:

@@ -31,11 +31,13 @@ from mailserv.derived import (
     plaintext_rule,
     policies_of_hops,
     raise_file_limit,
+    secret,
 )
 from mailserv.errors import PluginError
 from mailserv.filter.checks import Checks
 from mailserv.filter.limits import ConnectionRate, LoginThrottle
 from mailserv.filter.logins import Logins
+from mailserv.filter.passwords import Passwords
 from mailserv.hooks.host import Plugins, load_plugins
 from mailserv.hooks.paused import PausedFile
 from mailserv.hooks.rooms import Rooms
@@ -237,7 +239,8 @@ class Server:
         throttle = LoginThrottle(
             share(limits.failed_logins_per_minute), share(limits.failed_logins_per_day), self._clock
         )
-        logins = Logins(self.store, throttle, self._plugins.runner, self._plugins.mechanisms)
+        passwords = Passwords(self._clock, secret(), limits.password_cache)
+        logins = Logins(self.store, throttle, passwords, self._plugins.runner, self._plugins.mechanisms)
         rules = Rules.from_settings(settings.mailboxes)
         router = Router.from_settings(
             settings,

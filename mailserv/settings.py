@@ -59,6 +59,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     failed_logins: Annotated[int, Meta(ge=1, description="failed logins that close a session")] = 3
     failed_logins_per_minute: Annotated[int, Meta(ge=0, description="per address; ×3 per /24 or /48; 0: no limit")] = 10
     failed_logins_per_day: Annotated[int, Meta(ge=0, description="per address; ×3 per /24 or /48; 0: no limit")] = 50
+    password_cache: Annotated[
+        Duration, Meta(description="a right password is known again so long without argon2id; 0s: never")
+    ] = Duration(3600)
     hops: Annotated[int, Meta(ge=1, description="Received fields that make a loop (RFC 5321 §6.3)")] = 100
     command_timeout: Annotated[Duration, Meta(description="wait for a command (RFC 5321 §4.5.3.2.7)")] = Duration(300)
     data_timeout: Annotated[Duration, Meta(description="wait for the next block of content")] = Duration(180)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from mailserv import metrics
 from mailserv.errors import AddressSyntaxError, PluginError, StoreError
 from mailserv.filter.limits import LoginThrottle
+from mailserv.filter.passwords import Passwords
 from mailserv.hooks.runner import Runner
 from mailserv.logging import get_logger
 from mailserv.mail.address import parse_mailbox
 from mailserv.mail.sasl import Known, Proof, SaslMechanism
 from mailserv.protocol.sasl import BUILT_IN
 from mailserv.store.interface import Store
-from mailserv.store.passwords import verify_password
 
 _log = get_logger("auth")
 
@@ -35,17 +35,20 @@ class LoginRefused:
 
 
 class Logins:
-    """Checks who somebody is. Any thread; a password takes some 20 ms of a core (argon2id), which the store's module caps."""
+    """Checks who somebody is. Any thread; a password that is not known takes some 20 ms of a core (argon2id), which the
+    store's module caps."""
 
     def __init__(
         self,
         store: Store,
         throttle: LoginThrottle,
+        passwords: Passwords,
         runner: Runner | None = None,
         mechanisms: Sequence[SaslMechanism] = BUILT_IN,
     ) -> None:
         self._store = store
         self._throttle = throttle
+        self._passwords = passwords
         self._runner = runner
         self._mechanisms = {mechanism.name: mechanism for mechanism in mechanisms}
 
@@ -107,7 +110,7 @@ class Logins:
         """ "" when name or password are wrong. Raises StoreError."""
         address = _canonical(name)
         stored = self._store.password_hash(address) if address else None
-        if not verify_password(stored, password) or stored is None:
+        if not self._passwords.is_right(address, stored, password) or stored is None:
             return ""
         self._keep_verifiers(address, password, stored)
         return address

@@ -8,7 +8,7 @@ from mailserv import hookimpl
 from mailserv.mail.plugin import Services
 from mailserv.mail.pop3_extension import Pop3Answer, Pop3Extension, Pop3State, Pop3Verb, Pop3View, UseUTF8, VerbAnswer
 
-LANGUAGES = {"en": "English", "i-default": "Default language"}  # RFC 6856 §3.2: i-default has to be one (RFC 2277 §4.5)
+LANGUAGES = {"en": "English", "i-default": "Default language"}  # i-default has to be one: RFC 2277 §4.5
 PREFERRED = "en"  # what "*" asks for
 
 

@@ -16,6 +16,7 @@ import trustme
 from mailserv.clock import Clock, SystemClock
 from mailserv.filter.limits import LoginThrottle
 from mailserv.filter.logins import Logins
+from mailserv.filter.passwords import Passwords
 from mailserv.mail.address import Address
 from mailserv.mail.message import Acceptance, BytesContent, Content, MailboxDelivery
 from mailserv.mail.peer import Peer
@@ -99,7 +100,7 @@ class Pop3:
             settings=self.settings,
             clock=self.clock,
             store=self.store,  # type: ignore[arg-type]
-            logins=Logins(self.store, self.throttle),  # type: ignore[arg-type]
+            logins=Logins(self.store, self.throttle, Passwords(self.clock, b"key", 0)),  # type: ignore[arg-type]
             maildrops=OpenMaildrops(),
             certificates=certificates(path) if tls else None,
             allows_plaintext=lambda _: plaintext,

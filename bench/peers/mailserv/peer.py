@@ -6,25 +6,30 @@ import poplib
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from bench.errors import Failed
-from bench.load import Load, smtp_source
+from bench.load import OCTETS
 from bench.server import MAILBOX, SECRET, Server, Wanted, fill, launched, tail
+from bench.smtp_client import message
 from bench.tree import Tree
 from bench.waiting import START_SECONDS, wait_until
 from mailserv.clock import SystemClock
+from mailserv.mail.address import NULL_REVERSE_PATH
+from mailserv.mail.message import Acceptance, BytesContent, MailboxDelivery
+from mailserv.store.interface import Imported
 from mailserv.store.passwords import hash_password
 from mailserv.store.sqlite import open_store
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
-FILLING = 20  # sessions
+BATCH = 500  # messages put into a mailbox by one transaction
 QUIET = 10
 COMMAND = [sys.executable, "-m", "mailserv"]
 
@@ -49,15 +54,12 @@ class Mailserv:
         blanks = {"domains": domains, "limits": "\n".join(limits), "plugins": plugins}
         fill(HERE / "mailserv.toml", config, next_hop=wanted.next_hop, sessions=wanted.sessions, **blanks)
         data = folder / "data"
-        _add_accounts(data, wanted.maildrops)
+        _fill(data, wanted.maildrops)
         with launched([*COMMAND, "serve", "--config", config], folder, env={"PYTHONPATH": ""}) as process:
             log = folder / "log"
             wait_until(lambda: _ready(log, process), START_SECONDS, "mailserv's line `ready`")
             ports = {name: int(port) for name, port in re.findall(r"\b(smtp|pop3)=\S+:(\d+)", _ready_line(log))}
             pop3 = ports["pop3"]
-            for user, messages in wanted.maildrops.items():
-                if messages:
-                    smtp_source(ports["smtp"], user, Load(messages, FILLING, reuse=True))
             yield Server(
                 folder,
                 Tree(process.pid),
@@ -87,12 +89,23 @@ def _commit() -> list[str]:
     return [*commit.stdout.split(), *(["with changes"] if changed.returncode == 1 else [])]
 
 
-def _add_accounts(data: Path, users: Iterable[str]) -> None:
-    """As `mailserv user add` does it, but all in one process and with one hash."""
+def _fill(data: Path, maildrops: Mapping[str, int]) -> None:
+    """As `mailserv user add` and then `mailserv mailbox import` do it, but all in one process and with one hash."""
     hashed = hash_password(SECRET)
     with closing(open_store(data, SystemClock(), exclusive=False)) as store:
-        for user in users:
+        for user, messages in maildrops.items():
             store.add_account(user, hashed, 0.0)
+            imported = (_message(user, number) for number in range(messages))
+            while batch := list(islice(imported, BATCH)):
+                store.mailboxes.import_messages(user, batch)
+
+
+def _message(user: str, number: int) -> Imported:
+    """The same octets as every other peer has."""
+    content = BytesContent(message(OCTETS).removesuffix(b".\r\n"))
+    queue_id = f"{number}-{user.partition('@')[0]}"
+    box = MailboxDelivery(user, user, b"")
+    return Imported(queue_id.encode(), Acceptance(queue_id, NULL_REVERSE_PATH, content, 0.0, mailboxes=(box,)), 0.0)
 
 
 def _ready(log: Path, process: subprocess.Popen[bytes]) -> bool:
