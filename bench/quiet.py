@@ -1,4 +1,4 @@
-"""What plugins without an opinion cost: W1 with ten of them, on the session's thread or on helpers', and with none."""
+"""What plugins without an opinion cost: W1 with ten of them, and with none."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PLUGINS = replace(
     w1.W1,
     name="plugins",
     title="ten plugins without an opinion",
-    peers=("mailserv-inline", "mailserv-helpers", "mailserv"),
+    peers=("mailserv-plugins", "mailserv"),
     cells=cells,
     notes=(
-        "As W1; each plugin listens to seven hooks and has no opinion. inline: called on the session's own thread; helpers: as "
-        "plugins that may wait are called, on another one (docs/decisions/0015-who-may-wait-gets-a-thread.md)."
+        "As W1; mailserv-plugins has ten, each of which listens to seven hooks and has no opinion "
+        "(docs/decisions/0030-a-call-that-hangs-keeps-its-thread.md)."
     ),
 )

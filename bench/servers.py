@@ -36,7 +36,6 @@ def _peers(processes: int) -> list[Peer]:
         Exim(),
         Dovecot(),
         Mailserv(processes=processes),
-        Mailserv("mailserv-inline", processes, "inline"),
-        Mailserv("mailserv-helpers", processes, "helpers"),
+        Mailserv("mailserv-plugins", processes, plugins=10),
         *(Mailserv(f"mailserv-{number}", number) for number in PROCESSES),
     ]

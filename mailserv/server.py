@@ -351,13 +351,15 @@ class Server:
 
     def _serve_smtp(self, service: str) -> Serve:
         def serve(connection: Connection, address: tuple[str, int], place: Place) -> None:
-            SmtpSession(self._smtp, connection, self._peer(service, address), place).run()
+            session = SmtpSession(self._smtp, connection, self._peer(service, address), place)
+            self._plugins.runner.drive(session.run(), self._threads)
 
         return serve
 
     def _serve_pop3(self, service: str) -> Serve:
         def serve(connection: Connection, address: tuple[str, int], place: Place) -> None:
-            Pop3Session(self._pop3, connection, self._peer(service, address), place).run()
+            session = Pop3Session(self._pop3, connection, self._peer(service, address), place)
+            self._plugins.runner.drive(session.run(), self._threads)
 
         return serve
 

@@ -77,7 +77,7 @@ def test_invariant_7_each_hook_is_called_once_a_command_and_never_on_the_thread_
         assert len(server.mailbox("alice@example.org")) == 1
     calls: list[tuple[str, str]] = sys.modules["mailserv_plugin_file_spy"].CALLS
     assert Counter(hook for hook, _ in calls) == dict.fromkeys(re.findall(r"def ([a-z]+_\w+)\(", SPY), 1)
-    assert {thread for _, thread in calls} == {"plugin"}
+    assert {thread for _, thread in calls} == {"session"}
 
 
 @pytest.mark.parametrize("name", KINDS)

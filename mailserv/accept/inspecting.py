@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from mailserv.errors import PluginError
 from mailserv.filter.auth_results import results_field
 from mailserv.filter.checks import SessionChecks
+from mailserv.hooks.round import Asking
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.auth_result import AuthResults
@@ -45,42 +46,43 @@ class Inspected:
     trace: tuple[TraceEntry, ...] = ()
 
 
-def inspect(asked: SessionChecks, arrived: Arrived) -> Inspected | Reply:
+def inspect(asked: SessionChecks, arrived: Arrived) -> Asking[Inspected | Reply]:
     """Ask the plugins that look at whole messages, in the order of docs/hooks.md; the refusal when there is one.
 
     Where nobody looks it need not be called: `SessionChecks.inspecting` is empty then.
     """
     peer, envelope = arrived.peer, arrived.envelope
     try:
-        found = (
-            _authenticated(asked, arrived) if "message_authenticate" in asked.inspecting else Inspected(arrived.content)
-        )
-        verdict = asked.message(peer, envelope, found.content, found.results)
+        found = Inspected(arrived.content)
+        if "message_authenticate" in asked.inspecting:
+            found = yield from _authenticated(asked, arrived)
+        verdict = yield from asked.message(peer, envelope, found.content, found.results)
         if verdict is not None:
             return verdict.reply
         if "message_scan" in asked.inspecting:
-            scanned = _scanned(asked, arrived, found)
+            scanned = yield from _scanned(asked, arrived, found)
             if isinstance(scanned, Reply):
                 return scanned
             found = scanned
-        if arrived.is_binary:
+        if arrived.is_binary or "message_rewrite" not in asked.inspecting:
             return found
-        return replace(found, content=asked.rewritten(peer, envelope, found.content, found.results))
+        content = yield from asked.rewritten(peer, envelope, found.content, found.results)
+        return replace(found, content=content)
     except PluginError as error:
         _log.warning("plugin_missed", session=peer.session_id, error=str(error))
         return reply.LOCAL_ERROR
 
 
-def _authenticated(asked: SessionChecks, arrived: Arrived) -> Inspected:
-    results = asked.authenticated(arrived.peer, arrived.envelope, arrived.content)
+def _authenticated(asked: SessionChecks, arrived: Arrived) -> Asking[Inspected]:
+    results = yield from asked.authenticated(arrived.peer, arrived.envelope, arrived.content)
     fields = results_field(arrived.hostname, results)
     said = ", ".join(f"{each.method}={each.result}" for each in results)
     trace = (TraceEntry(arrived.received_at, "authenticated", detail={"results": said}),) if results else ()
     return Inspected(SplicedContent(arrived.content, arrived.below, fields), results, fields, trace)
 
 
-def _scanned(asked: SessionChecks, arrived: Arrived, so_far: Inspected) -> Inspected | Reply:
-    findings, verdict = asked.scanned(arrived.peer, arrived.envelope, so_far.content, so_far.results)
+def _scanned(asked: SessionChecks, arrived: Arrived, so_far: Inspected) -> Asking[Inspected | Reply]:
+    findings, verdict = yield from asked.scanned(arrived.peer, arrived.envelope, so_far.content, so_far.results)
     details = [_detail(plugin, finding) for plugin, finding in findings]
     for detail, (_, finding) in zip(details, findings, strict=True):
         if finding.found:

@@ -48,7 +48,7 @@ def in_silence(_: Reply) -> bytes:
 
 
 class PluginSession:
-    """Runs one connection to its end; the caller closes it. Create and `run` on the session's own thread."""
+    """Runs one connection to its end and closes it. Create and `run` on the session's own thread."""
 
     def __init__(
         self, context: Context, connection: Connection, peer: Peer, place: Place, listener: PluginListener
@@ -75,6 +75,8 @@ class PluginSession:
         _log.info(
             "plugin_session", session=peer.session_id, service=peer.service, ip=peer.ip, seconds=seconds, reason=reason
         )
+        self._connection.close()
+        self._place.vacate()
 
     def _serve(self) -> str:
         if self._listener.tls and not self._start_tls():

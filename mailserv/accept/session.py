@@ -1,4 +1,4 @@
-"""One SMTP session: bytes to the protocol core, its events to the transaction, replies back. One thread owns it."""
+"""One SMTP session: bytes to the protocol core, its events to the transaction, replies back. One thread at a time owns it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mailserv.accept.deadlines import Deadlines
 from mailserv.accept.extending import become, carry_out, session_view
 from mailserv.accept.tally import Tally
 from mailserv.accept.transaction import Transaction
+from mailserv.hooks.round import Asking
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.extension import Become, LookUp, SessionView, StartAuth, StartQueue, StartTLS
@@ -29,7 +30,8 @@ FAREWELL_TIME = 5.0  # seconds to get a last reply out
 
 
 class SmtpSession:
-    """Runs one connection from the greeting to its end. Create and `run` on the session's own thread."""
+    """One connection from the greeting to its end. Its thread is whichever drives `run`; after plugins were asked it may be
+    another one, so nothing here belongs to a thread."""
 
     def __init__(self, context: Context, connection: Connection, peer: Peer, place: Place) -> None:
         self._context = context
@@ -47,11 +49,11 @@ class SmtpSession:
         self._closing = False
         self._deadlines = Deadlines(self._clock, self._limits)
 
-    def run(self) -> None:
-        """Serve until the end, whatever it is; the caller closes the connection."""
+    def run(self) -> Asking[None]:
+        """Serve until the end, whatever it is, then close the connection and free the place. `Runner.drive` runs it."""
         metrics.sessions(self._peer.service).inc()
         try:
-            self._serve()
+            yield from self._serve()
         except TimeoutError:
             self._tally.reason = "timeout"
             self._farewell(reply.TIMED_OUT)
@@ -66,20 +68,28 @@ class SmtpSession:
                 self._connection.say_no_more()
             self._end_transaction()
             metrics.sessions(self._peer.service).dec()
-            self._log_end()
+            tally, seconds = self._tally, round(self._deadlines.age, 3)
+            tally.ended(self._peer, seconds)
+            self._connection.close()
+            self._place.vacate()
+        yield from self._context.checks.session_closed(
+            self._peer, tally.messages, tally.all_errors, seconds, tally.reason
+        )
 
     # ---------------------------------------------------------------- the loop
 
-    def _serve(self) -> None:
+    def _serve(self) -> Asking[None]:
         if self._peer.service == "submissions" and not self._start_tls():
             return
-        if not self._greet():
+        if not (yield from self._greet()):
             return
         core, handlers = self._core, self._HANDLERS
         while not self._closing:
             event = core.next_event(self._view)
             if event is not None:
-                handlers[type(event)](self, event)
+                asking = handlers[type(event)](self, event)
+                if asking is not None:
+                    yield from asking
                 if self._asked.ends:
                     self._tally.reason, self._closing = "refused", True
                 continue
@@ -95,8 +105,8 @@ class SmtpSession:
             core.receive(data)
         self._flush()
 
-    def _greet(self) -> bool:
-        refusal = self._refusal_to_greet()
+    def _greet(self) -> Asking[bool]:
+        refusal = yield from self._refusal_to_greet()
         self._core.greet(refusal or self._greeting())
         if refusal:
             self._flush()
@@ -105,8 +115,8 @@ class SmtpSession:
     def _greeting(self) -> Reply:
         return Reply(220, "", f"{self._context.settings.hostname} {'LMTP' if self._is_lmtp else 'ESMTP'} mailserv")
 
-    def _refusal_to_greet(self) -> Reply | None:
-        verdict = self._asked.connect(self._peer)
+    def _refusal_to_greet(self) -> Asking[Reply | None]:
+        verdict = yield from self._asked.connect(self._peer)
         if verdict is None:
             return None
         # RFC 5321 §4.3.2 knows two refusals in place of a greeting.
@@ -115,11 +125,11 @@ class SmtpSession:
         self._log_refused("connect", verdict.reply)
         return replace(verdict.reply, code=code)
 
-    def _begin_anew(self, peer: Peer) -> None:
+    def _begin_anew(self, peer: Peer) -> Asking[None]:
         """XCLIENT: another client, as if it had just connected."""
         self._peer = peer
         self._end_transaction()
-        refusal = self._refusal_to_greet()
+        refusal = yield from self._refusal_to_greet()
         self._core.answer(refusal or self._greeting())
         self._closing = refusal is not None
         if not self._closing:
@@ -156,17 +166,17 @@ class SmtpSession:
 
     # ---------------------------------------------------------------- events
 
-    def _on_helo(self, event: commands.Helo) -> None:
-        self._hello(event.domain, esmtp=False)
+    def _on_helo(self, event: commands.Helo) -> Asking[None]:
+        return self._hello(event.domain, esmtp=False)
 
-    def _on_ehlo(self, event: commands.Ehlo) -> None:
-        self._hello(event.domain, esmtp=True)
+    def _on_ehlo(self, event: commands.Ehlo) -> Asking[None]:
+        return self._hello(event.domain, esmtp=True)
 
-    def _hello(self, domain: str, *, esmtp: bool) -> None:
+    def _hello(self, domain: str, *, esmtp: bool) -> Asking[None]:
         self._end_transaction()  # RFC 5321 §4.1.4: a second EHLO is a RSET
         self._core.reset_transaction()  # also when a hook refuses it
         self._peer = replace(self._peer, helo=domain, esmtp=esmtp)
-        verdict = self._asked.helo(self._peer)
+        verdict = yield from self._asked.helo(self._peer)
         if verdict is not None:
             self._log_refused("helo", verdict.reply)
             self._core.answer(verdict.reply)
@@ -176,22 +186,23 @@ class SmtpSession:
             lines += self._context.extensions.ehlo_lines(self._view())
         self._core.answer(Reply(250, "", "\n".join(lines)))
 
-    def _on_mail(self, event: commands.Mail) -> None:
+    def _on_mail(self, event: commands.Mail) -> Asking[None]:
         farewell = self._place.begin()
         if farewell is not None:
             self._tally.reason = "dismissed"
             self._close_with(farewell)
             return
-        transaction, answer = Transaction.open(self._context, self._peer, event, self._connection.local_ip, self._asked)
+        here = self._connection.local_ip
+        transaction, answer = yield from Transaction.open(self._context, self._peer, event, here, self._asked)
         self._transaction = transaction
         if transaction is None:
             self._place.end()
             self._log_refused("mail", answer, reverse_path=str(event.reverse_path))
         self._core.answer(answer)
 
-    def _on_rcpt(self, event: commands.Rcpt) -> None:
+    def _on_rcpt(self, event: commands.Rcpt) -> Asking[None]:
         assert self._transaction is not None
-        answer = self._transaction.add_recipient(event)
+        answer = yield from self._transaction.add_recipient(event)
         if not answer.is_positive:
             path = str(self._transaction.envelope.reverse_path)
             self._log_refused("rcpt", answer, reverse_path=path, forward_path=str(event.forward_path))
@@ -205,9 +216,9 @@ class SmtpSession:
                 return
         self._core.answer(answer)
 
-    def _on_data(self, _: commands.Data) -> None:
+    def _on_data(self, _: commands.Data) -> Asking[None]:
         assert self._transaction is not None
-        answer = self._transaction.begin_data()
+        answer = yield from self._transaction.begin_data()
         if not answer.is_positive:
             self._log_refused("data", answer)
         self._deadlines.content_begins()
@@ -217,9 +228,9 @@ class SmtpSession:
         assert self._transaction is not None
         self._transaction.write(event.data)
 
-    def _on_chunk(self, _: commands.Chunk) -> None:
+    def _on_chunk(self, _: commands.Chunk) -> Asking[None]:
         assert self._transaction is not None
-        refusal = self._transaction.begin_chunk()
+        refusal = yield from self._transaction.begin_chunk()
         if refusal is not None:
             self._log_refused("bdat", refusal)
         self._deadlines.content_begins()
@@ -231,9 +242,10 @@ class SmtpSession:
             self._end_transaction()
         self._core.answer(answer)
 
-    def _on_content_end(self, event: commands.ContentEnd) -> None:
+    def _on_content_end(self, event: commands.ContentEnd) -> Asking[None]:
         assert self._transaction is not None
-        answer, copies = self._transaction.finish(has_bare=event.has_bare), self._copies()
+        answer = yield from self._transaction.finish(has_bare=event.has_bare)
+        copies = self._copies()
         self._tally.messages += answer.is_positive
         self._transaction = None
         self._place.end()
@@ -264,7 +276,7 @@ class SmtpSession:
         self._core.answer(reply.CLOSING)
         self._closing = True
 
-    def _on_extension(self, event: commands.ExtensionCommand) -> None:
+    def _on_extension(self, event: commands.ExtensionCommand) -> Asking[None]:
         answer = event.verb.handle(self._view(), event.argument)
         match answer:
             case Reply():
@@ -274,7 +286,7 @@ class SmtpSession:
             case LookUp() | StartQueue():
                 self._core.answer(carry_out(answer, self._context, self._connection.local_ip))
             case Become(peer=peer):
-                self._begin_anew(become(peer, self._peer, self._context))
+                yield from self._begin_anew(become(peer, self._peer, self._context))
             case StartAuth(mechanism=mechanism, initial=initial):
                 self._auth = AuthDialogue(self._context.logins, self._peer, self._context.settings.hostname)
                 self._auth_step(self._auth.start(mechanism, initial))
@@ -314,7 +326,7 @@ class SmtpSession:
             self._tally.reason = "errors"
             self._close_with(reply.TOO_MANY_ERRORS)
 
-    _HANDLERS: ClassVar[dict[type[Any], Callable[[SmtpSession, Any], None]]] = {
+    _HANDLERS: ClassVar[dict[type[Any], Callable[[SmtpSession, Any], Asking[None] | None]]] = {
         commands.Helo: _on_helo,
         commands.Ehlo: _on_ehlo,
         commands.Mail: _on_mail,
@@ -381,8 +393,3 @@ class SmtpSession:
 
     def _log_refused(self, command: str, answer: Reply, **more: str) -> None:
         self._tally.refused(self._peer, command, answer, **more)
-
-    def _log_end(self) -> None:
-        tally, seconds = self._tally, round(self._deadlines.age, 3)
-        tally.ended(self._peer, seconds)
-        self._context.checks.session_closed(self._peer, tally.messages, tally.all_errors, seconds, tally.reason)

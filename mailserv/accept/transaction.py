@@ -13,10 +13,10 @@ from mailserv.accept.success import parameters_onward, success_notices
 from mailserv.errors import MailboxFull, PluginError, StoreError
 from mailserv.filter import headers
 from mailserv.filter.checks import SessionChecks
+from mailserv.hooks.round import Asking
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.address import Address
-from mailserv.mail.auth_result import AuthResults
 from mailserv.mail.envelope import Envelope, Recipient
 from mailserv.mail.message import Acceptance, Content, MailboxDelivery, QueuedRecipient
 from mailserv.mail.peer import Peer
@@ -32,7 +32,8 @@ SAME_DELIVERED_TO = 2  # times that one mailbox's Delivered-To may not be seen (
 
 
 class Transaction:
-    """Collects the envelope, takes the content, commits. The session's thread.
+    """Collects the envelope, takes the content, commits. The session's thread; what asks plugins may have another one
+    afterwards (`Asking`).
 
     `open` answers MAIL; when it refuses there is no transaction.
     """
@@ -56,18 +57,18 @@ class Transaction:
     @staticmethod
     def open(
         context: Context, peer: Peer, mail: Mail, here: Callable[[], str], asked: SessionChecks
-    ) -> tuple[Transaction | None, Reply]:
+    ) -> Asking[tuple[Transaction | None, Reply]]:
         """MAIL: our own rules first, then the hooks. `here`: the address that the client connected to, for literals."""
         envelope = Envelope(mail.reverse_path, (), mail.parameters)
         refusal = _refuse_mail(context, peer, mail.reverse_path)
         if refusal is None:
-            verdict = asked.mail(peer, envelope)
+            verdict = yield from asked.mail(peer, envelope)
             refusal = verdict.reply if verdict else None
         if refusal is not None:
             return None, refusal
         return Transaction(context, peer, envelope, here, asked), reply.SENDER_OK
 
-    def add_recipient(self, rcpt: Rcpt) -> Reply:
+    def add_recipient(self, rcpt: Rcpt) -> Asking[Reply]:
         """RCPT: routed at once, so that what can't be delivered is refused here and never bounced."""
         limits = self._context.settings.limits
         limit = limits.recipients_authenticated if self._peer.login else limits.recipients
@@ -81,7 +82,7 @@ class Transaction:
         full = self._context.quotas.refusal(resolution.mailboxes, self.envelope.parameters.get("SIZE", ""))
         if full is not None:
             return full
-        verdict = self._asked.rcpt(self._peer, self.envelope, rcpt.forward_path)
+        verdict = yield from self._asked.rcpt(self._peer, self.envelope, rcpt.forward_path)
         if verdict is not None:
             return verdict.reply
         recipient = Recipient(rcpt.forward_path, rcpt.parameters)
@@ -89,15 +90,15 @@ class Transaction:
         self.envelope = replace(self.envelope, recipients=(*self.envelope.recipients, recipient))
         return reply.RECIPIENT_OK
 
-    def begin_data(self) -> Reply:
+    def begin_data(self) -> Asking[Reply]:
         """DATA: 354, or why not."""
-        return reply.NEED_BDAT if self._is_binary else self._begin_content()
+        return reply.NEED_BDAT if self._is_binary else (yield from self._begin_content())
 
-    def begin_chunk(self) -> Reply | None:
+    def begin_chunk(self) -> Asking[Reply | None]:
         """BDAT: at the first chunk what DATA asks, too. A refusal waits for the end of the chunk, and is returned once."""
         if self._sink is not None:
             return None
-        answer = self._begin_content()
+        answer = yield from self._begin_content()
         self._refusal = None if answer.is_positive else answer
         return self._refusal
 
@@ -106,8 +107,8 @@ class Transaction:
         refusal = self._refused_so_far(has_bare)
         return self._refused(refusal) if refusal else Reply(250, "2.0.0", f"{octets} octets received")
 
-    def _begin_content(self) -> Reply:
-        verdict = self._asked.data(self._peer, self.envelope)
+    def _begin_content(self) -> Asking[Reply]:
+        verdict = yield from self._asked.data(self._peer, self.envelope)
         if verdict is not None:
             return verdict.reply
         context, peer = self._context, self._peer
@@ -145,7 +146,7 @@ class Transaction:
         if self._sink is not None:  # else the first chunk was refused
             self._sink.write(block)
 
-    def finish(self, *, has_bare: bool = False) -> Reply:
+    def finish(self, *, has_bare: bool = False) -> Asking[Reply]:
         """The final dot, or the last chunk: check, commit, answer. 250 means committed and synced (invariant 1).
 
         `has_bare`: a CR or LF stands alone in a content that came in chunks.
@@ -158,8 +159,9 @@ class Transaction:
         content = self._sink.finish()
         if isinstance(content, Reply):
             return self._refused(content)
-        looks = self._asked.inspecting
-        found = inspect(self._asked, self._arrived(content)) if looks else Inspected(content)
+        found: Inspected | Reply = Inspected(content)
+        if self._asked.inspecting:
+            found = yield from inspect(self._asked, self._arrived(content))
         if isinstance(found, Reply):
             self._sink.discard()
             return self._refused(found)
@@ -181,7 +183,8 @@ class Transaction:
             return self._refused(reply.LOCAL_ERROR)
         if found.content is not content:
             self._sink.discard()  # what arrived is in no row: it was changed, or copied below fields of ours
-        self._accepted(acceptance, found.results)
+        self._accepted(acceptance)
+        yield from self._context.checks.accepted(self._queue_id, self._peer, self.envelope, found.results)
         return Reply(250, "2.0.0", f"queued as {self._queue_id}")
 
     def abort(self) -> None:
@@ -278,7 +281,7 @@ class Transaction:
             return False
         return any(headers.count_delivered_to(section, m.recipient) >= SAME_DELIVERED_TO for m in acceptance.mailboxes)
 
-    def _accepted(self, acceptance: Acceptance, results: AuthResults) -> None:
+    def _accepted(self, acceptance: Acceptance) -> None:
         metrics.accepted(self._peer.service).inc()
         _log.info(
             "accepted",
@@ -292,7 +295,6 @@ class Transaction:
             queued=len(acceptance.queued),
             size=acceptance.content.size,
         )
-        self._context.checks.accepted(self._queue_id, self._peer, self.envelope, results)
 
     def _refused(self, refusal: Reply) -> Reply:
         _log.info(

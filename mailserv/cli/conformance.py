@@ -27,7 +27,6 @@ from mailserv.settings import Settings
 from mailserv.store.sqlite import open_store
 
 THREADS = 50
-SLOW_INLINE = 0.05  # seconds: who says inline = True keeps the session's own thread for so long at most
 WRONG: tuple[Any, ...] = ([[]], {"": [{}]}, 3.25, "\0", True, -1)  # no setting takes all of these
 THREADS_END = 2.0  # seconds that a plugin's own threads have after the end
 
@@ -41,7 +40,7 @@ def check(name: str, settings: Settings) -> list[Finding]:
         everything = plugins.runner.implementations
         hooks = [each for each in everything if KINDS[each.hook] is not Kind.COLLECT]
         plugins.runner.notify("startup")
-        findings += [_types(name, settings), *_samples(hooks), _at_once(hooks), _inline(hooks), *_failing(hooks)]
+        findings += [_types(name, settings), *_samples(hooks), _at_once(hooks), *_failing(hooks)]
         findings += conformance_doors.check(everything)
         plugins.runner.notify("shutdown")
         plugins.runner.close()
@@ -145,16 +144,6 @@ def _run(threads: Sequence[threading.Thread]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-
-
-def _inline(hooks: Sequence[Implementation]) -> Finding:
-    """One that waits would hold up sessions without a budget."""
-    rule = "inline = True only where nothing waits"
-    if not any(each.inline for each in hooks):
-        return Finding(rule, True, "it is not inline: its budget ends each call")
-    seconds = {each.hook: each.attempt(ORDINARY.arguments(each.hook))[2] for each in hooks}
-    slow = [f"{hook} took {taken * 1000:.0f} ms" for hook, taken in seconds.items() if taken > SLOW_INLINE]
-    return Finding(rule, not slow, "; ".join(slow))
 
 
 def _failing(hooks: Sequence[Implementation]) -> Iterator[Finding]:

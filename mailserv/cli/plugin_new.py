@@ -60,7 +60,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 class Plugin:
     Settings = Settings
-    inline = True  # it never waits for anything; take this away when a hook asks DNS, a file or the network
 
     def __init__(self, settings: Settings, services: Services) -> None:
         self._refused = frozenset(address.lower() for address in settings.refused)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from mailserv.hooks.round import Asking
 from mailserv.hooks.runner import Runner
 from mailserv.logging import get_logger
 from mailserv.mail.address import Address
@@ -18,10 +19,11 @@ from mailserv.mail.verdict import Action, Observed, Verdict
 _log = get_logger("hooks")
 _OF_WHOLE_MESSAGES = ("message_authenticate", "message_check", "message_scan", "message_rewrite")
 _OF_THE_SESSION = frozenset({"smtp_connect", "smtp_helo"})
+_NOBODY: Any = ()  # `yield from` nothing is None, and costs nothing
 
 
 class Checks:
-    """A typed face for the runner. Any thread; what one session was told is in its own `SessionChecks`."""
+    """A typed face for the runner's questions. Any thread; what one session was told is in its own `SessionChecks`."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -31,17 +33,20 @@ class Checks:
         """For one session."""
         return SessionChecks(self._runner, self._inspecting)
 
-    def accepted(self, queue_id: str, peer: Peer, envelope: Envelope, results: AuthResults = ()) -> None:
-        self._runner.notify("message_accepted", queue_id=queue_id, peer=peer, envelope=envelope, results=results)
+    def accepted(self, queue_id: str, peer: Peer, envelope: Envelope, results: AuthResults = ()) -> Asking[None]:
+        return self._runner.ask.notify(
+            "message_accepted", queue_id=queue_id, peer=peer, envelope=envelope, results=results
+        )
 
-    def session_closed(self, peer: Peer, messages: int, errors: int, seconds: float, reason: str) -> None:
-        self._runner.notify(
+    def session_closed(self, peer: Peer, messages: int, errors: int, seconds: float, reason: str) -> Asking[None]:
+        return self._runner.ask.notify(
             "session_closed", peer=peer, messages=messages, errors=errors, seconds=seconds, reason=reason
         )
 
 
 class SessionChecks:
-    """One method for each deciding hook of a session, and what came of them. The session's thread."""
+    """One method for each deciding hook of a session, and what came of them. For `yield from`: the session may have
+    another thread afterwards."""
 
     def __init__(self, runner: Runner, inspecting: frozenset[str]) -> None:
         self._runner = runner
@@ -53,36 +58,40 @@ class SessionChecks:
         self.observed: list[Observed] = []
         """Verdicts of plugins on trial: of this transaction, and those before it that are about the session."""
 
-    def connect(self, peer: Peer) -> Verdict | None:
+    def connect(self, peer: Peer) -> Asking[Verdict | None]:
         return self._decide("smtp_connect", peer=peer)
 
-    def helo(self, peer: Peer) -> Verdict | None:
+    def helo(self, peer: Peer) -> Asking[Verdict | None]:
         return self._decide("smtp_helo", peer=peer)
 
-    def mail(self, peer: Peer, envelope: Envelope) -> Verdict | None:
+    def mail(self, peer: Peer, envelope: Envelope) -> Asking[Verdict | None]:
         self.observed = [each for each in self.observed if each.hook in _OF_THE_SESSION]
         return self._decide("smtp_mail", peer=peer, envelope=envelope)
 
-    def rcpt(self, peer: Peer, envelope: Envelope, forward_path: Address) -> Verdict | None:
+    def rcpt(self, peer: Peer, envelope: Envelope, forward_path: Address) -> Asking[Verdict | None]:
         return self._decide("smtp_rcpt", peer=peer, envelope=envelope, forward_path=forward_path)
 
-    def data(self, peer: Peer, envelope: Envelope) -> Verdict | None:
+    def data(self, peer: Peer, envelope: Envelope) -> Asking[Verdict | None]:
         return self._decide("smtp_data", peer=peer, envelope=envelope)
 
-    def authenticated(self, peer: Peer, envelope: Envelope, content: Content) -> AuthResults:
+    def authenticated(self, peer: Peer, envelope: Envelope, content: Content) -> Asking[AuthResults]:
         """All plugins' results, in the order of their calls. Raises PluginError when the operator wants none without."""
-        found = self._runner.gather("message_authenticate", peer=peer, envelope=envelope, content=content)
+        found = yield from self._runner.ask.gather(
+            "message_authenticate", peer=peer, envelope=envelope, content=content
+        )
         return tuple(result for _, results in found for result in results)
 
-    def message(self, peer: Peer, envelope: Envelope, content: Content, results: AuthResults = ()) -> Verdict | None:
+    def message(
+        self, peer: Peer, envelope: Envelope, content: Content, results: AuthResults = ()
+    ) -> Asking[Verdict | None]:
         return self._decide("message_check", peer=peer, envelope=envelope, content=content, results=results)
 
     def scanned(
         self, peer: Peer, envelope: Envelope, content: Content, results: AuthResults
-    ) -> tuple[list[tuple[str, Finding]], Verdict | None]:
+    ) -> Asking[tuple[list[tuple[str, Finding]], Verdict | None]]:
         """Every plugin's finding, and the strictest of their verdicts. Raises PluginError when one has none."""
         trial: list[tuple[str, Finding]] = []
-        found: list[tuple[str, Finding]] = self._runner.gather(
+        found: list[tuple[str, Finding]] = yield from self._runner.ask.gather(
             "message_scan", trial, peer=peer, envelope=envelope, content=content, results=results
         )
         for plugin, finding in trial:
@@ -95,9 +104,9 @@ class SessionChecks:
         self._refused(replace(strictest, reason=f"{plugin}: {strictest.reason or strictest.reply.text}"))
         return found, strictest
 
-    def rewritten(self, peer: Peer, envelope: Envelope, content: Content, results: AuthResults = ()) -> Content:
+    def rewritten(self, peer: Peer, envelope: Envelope, content: Content, results: AuthResults = ()) -> Asking[Content]:
         """`content` itself when nobody changed it. Raises PluginError when the operator wants no message without it."""
-        changed: Content = self._runner.transform(
+        changed: Content = yield from self._runner.ask.transform(
             "message_rewrite", peer=peer, envelope=envelope, content=content, results=results
         )
         return changed
@@ -107,8 +116,11 @@ class SessionChecks:
         why, self._why = self._why, ""
         return why
 
-    def _decide(self, hook: str, **arguments: Any) -> Verdict | None:
-        verdict = self._runner.decide(hook, self.observed, **arguments)
+    def _decide(self, hook: str, **arguments: Any) -> Asking[Verdict | None]:
+        return self._asked(hook, arguments) if self._runner.has(hook) else _NOBODY
+
+    def _asked(self, hook: str, arguments: dict[str, Any]) -> Asking[Verdict | None]:
+        verdict = yield from self._runner.ask.decide(hook, self.observed, **arguments)
         if verdict is not None:
             self._refused(verdict)
         return verdict

@@ -26,12 +26,13 @@ class Failure:
     reason: str
 
 
-Result = tuple[Any, BaseException | None, float, bool]
-"""How one call ended, before anybody has judged it: answer, what it raised, seconds, whether it was called at all.
+Result = tuple[Any, BaseException | None, bool]
+"""How one call ended, before anybody has judged it: answer, what it raised, whether it was called at all.
 
 A plain tuple: a frozen dataclass would cost a microsecond for each call of each plugin.
 """
-_PAUSED: Result = (None, None, 0.0, False)
+_SILENT: Result = (None, None, True)
+_PAUSED: Result = (None, None, False)
 
 
 class Implementation:
@@ -41,7 +42,6 @@ class Implementation:
         "_changed",
         "_function",
         "_is_answer",
-        "_monotonic",
         "_pick",
         "_traced",
         "abandoned",
@@ -50,7 +50,6 @@ class Implementation:
         "calls",
         "failures",
         "hook",
-        "inline",
         "observed",
         "plugin",
         "refused",
@@ -65,18 +64,16 @@ class Implementation:
         function: Callable[..., Any],
         arguments: tuple[str, ...],
         *,
-        inline: bool,
         policy: PluginPolicy,
         clock: Clock,
         traced: bool,
         changed: Callable[[Implementation], None] = lambda _: None,
     ) -> None:
-        """`inline`: it never waits, so it needs no thread of its own. `arguments`: the names that it wants, in its order.
-        `changed` is told when its breaker has opened or closed, on any thread."""
+        """`arguments`: the names that it wants, in its order. `changed` is told when its breaker has opened or closed, on
+        any thread."""
         spec = SPECS[hook]
         self.plugin = plugin
         self.hook = hook
-        self.inline = inline
         self.budget = spec.budget if policy.budget is None else policy.budget
         self.observed = policy.mode == "observe"
         self.skips = (policy.on_error or spec.on_error) == "skip" or self.observed
@@ -87,47 +84,29 @@ class Implementation:
         self._function = function
         self._pick = _picker(arguments)
         self._is_answer = spec.is_answer
-        self._monotonic = clock.monotonic
         self._traced = traced
 
-    def call(self, arguments: Mapping[str, Any], started: float) -> tuple[Any, float]:
-        """`attempt` and `settle` at once, for the caller's own thread: the settled answer, and when it came.
-
-        `started`: now. What every call goes through while all is well is short on purpose.
-        """
-        if self.breaker.failures or self._traced:
-            return self.settle(self.attempt(arguments)), self._monotonic()
-        try:
-            answer = self._function(*self._pick(arguments))
-        except BaseException as error:  # noqa: BLE001 - as in `attempt`
-            ended = self._monotonic()
-            return self.settle((None, error, ended - started, True)), ended
-        ended = self._monotonic()
-        if answer is not None:
-            return self.settle((answer, None, ended - started, True)), ended
-        self.calls += 1
-        self.seconds += ended - started
-        return None, ended
-
     def attempt(self, arguments: Mapping[str, Any]) -> Result:
-        """Call it, unless its breaker is open. Never raises. Whoever waits for it gives the result to `settle`."""
-        if (
-            self.breaker.failures
-            and self.breaker.is_open
-            and (self.abandoned >= MOST_ABANDONED or not self.breaker.may_call())
-        ):
+        """Call it, unless its breaker is open. Never raises. Whoever has not stopped waiting gives the result to `settle`."""
+        if self.breaker.failures and self._rests():
             return _PAUSED
-        started = self._monotonic()
         try:
             answer = self._function(*self._pick(arguments))
         except BaseException as error:  # noqa: BLE001 - one of the three places: a plugin may raise anything, SystemExit too
-            return (None, error, self._monotonic() - started, True)
-        return (answer, None, self._monotonic() - started, True)
+            return (None, error, True)
+        return _SILENT if answer is None else (answer, None, True)
 
-    def settle(self, result: Result) -> Any:
-        """The answer, None for none, or a Failure; counts, logs, works the breaker. Never raises."""
-        answer, error, seconds, called = result
-        if not called:
+    def settle(self, result: Result, seconds: float) -> Any:
+        """The answer, None for none, or a Failure; counts, logs, works the breaker. Never raises.
+
+        `seconds`: how long the call took. What every call goes through while all is well is short on purpose.
+        """
+        if result is _SILENT and not self.breaker.failures and not self._traced:
+            self.calls += 1
+            self.seconds += seconds
+            return None
+        answer, error, was_called = result
+        if not was_called:
             return self._without_answer("it is paused")
         self.calls += 1
         self.seconds += seconds
@@ -163,6 +142,9 @@ class Implementation:
         """It could not be called: the system gives no more threads."""
         self.failures += 1
         return self._without_answer("there is no thread for it")
+
+    def _rests(self) -> bool:
+        return self.breaker.is_open and (self.abandoned >= MOST_ABANDONED or not self.breaker.may_call())
 
     def _failed(self) -> bool:
         """Whether this failure is the first in a row: the one to be told in full."""

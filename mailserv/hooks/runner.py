@@ -1,34 +1,30 @@
 """Calls hooks so that a plugin's failure costs one command, never a message or the server (invariant 8).
 
-Compiled at start: for each hook its implementations in the operator's order, in stretches of those that are called where
-the caller stands (`inline = True` on the plugin's class: they never wait) and those that get a helper's thread.
+A call that hangs keeps its thread: nothing can end it. So what it was called for goes on on another thread. Whoever may be
+given another thread asks with `ask` and is driven (`drive`); whoever is a thread of its own has to wait for one (`wait`).
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import pluggy
 
 from mailserv.clock import Clock, SystemClock
-from mailserv.errors import PluginError
 from mailserv.hooks import counting
-from mailserv.hooks.handover import Handover, Take
-from mailserv.hooks.implementation import Failure, Implementation
-from mailserv.hooks.specs import KINDS, SPECS
-from mailserv.logging import get_logger
-from mailserv.mail.reply import LOCAL_ERROR
-from mailserv.mail.verdict import Action, Observed, Verdict
+from mailserv.hooks.implementation import Implementation
+from mailserv.hooks.questions import Questions
+from mailserv.hooks.round import Asking, Round
+from mailserv.hooks.specs import KINDS
+from mailserv.hooks.watchdog import Turn, Watchdog
+from mailserv.mail.verdict import Observed, Verdict
 from mailserv.net.threads import SessionThreads
 from mailserv.settings import PluginPolicy
 
-_log = get_logger("hooks")
 ALL = "all"  # in MAILSERV_TRACE_PLUGINS
-
-Stretch = tuple[bool, tuple[Implementation, ...]]
-"""Neighbours in the order of calls, all inline or none."""
+T = TypeVar("T")
 
 
 class Runner:
@@ -46,7 +42,7 @@ class Runner:
         self._clock = clock or SystemClock()
         self._threads = SessionThreads("plugin")
         self._watcher: Callable[[Implementation], None] = lambda _: None
-        self._hooks: dict[str, tuple[Stretch, ...]] = {}
+        self._listed: dict[str, dict[Implementation, bool]] = {}
         for hook in KINDS:
             found = [
                 Implementation(
@@ -54,7 +50,6 @@ class Runner:
                     hook,
                     each.function,
                     tuple(each.argnames),
-                    inline=bool(getattr(each.plugin, "inline", False)),
                     policy=(policies or {}).get(each.plugin_name, PluginPolicy()),
                     clock=self._clock,
                     traced=hook in traced or ALL in traced,
@@ -62,9 +57,10 @@ class Runner:
                 )
                 for each in reversed(getattr(manager.hook, hook).get_hookimpls())
             ]
-            self._hooks[hook] = tuple(
-                (inline, tuple(some)) for inline, some in itertools.groupby(found, lambda each: each.inline)
-            )
+            self._listed[hook] = dict.fromkeys(found, True)
+        shortest = min((each.budget for each in self.implementations), default=0.0)
+        self._watchdog = Watchdog(self._threads, shortest, self._take_over)
+        self.ask = Questions(self._listed, self._clock.monotonic)
         counting.RUNNERS.add(self)
 
     def watch(self, watcher: Callable[[Implementation], None]) -> None:
@@ -73,155 +69,112 @@ class Runner:
 
     def has(self, hook: str) -> bool:
         """Whether anybody implements it: lets a caller skip making arguments."""
-        return bool(self._hooks[hook])
+        return bool(self._listed[hook])
 
     @property
     def implementations(self) -> list[Implementation]:
         """Every one, for metrics and for an operator who asks."""
-        return [each for stretches in self._hooks.values() for _, some in stretches for each in some]
+        return [each for some in self._listed.values() for each in some]
+
+    def drive(self, asking: Asking[None], threads: SessionThreads) -> None:
+        """Run it to its end on this thread, which is one of `threads`; after a call that overruns, on another one of them.
+
+        Returns at the end, or when this thread has lost it: then nothing that it is about is this thread's to touch.
+        """
+        self._drive(Turn(asking, threads, threading.get_ident()))
+
+    def wait(self, asking: Asking[T]) -> T:
+        """What comes of it, for a thread that cannot be given another one: plugins are called on a helper's thread."""
+        try:
+            first = next(asking)
+        except StopIteration as end:  # nobody had to be asked
+            answer: T = end.value
+            return answer
+        waiting = _Waiting(first, asking)
+        try:
+            self._threads.run(lambda: self.drive(waiting.finish(), self._threads))
+        except RuntimeError:  # can't start new thread
+            return waiting.without_thread()
+        return waiting.outcome()
 
     def decide(self, hook: str, observed: list[Observed] | None = None, **arguments: Any) -> Verdict | None:
-        """The strictest verdict of all, its first reason kept, with the plugin's name before it.
-
-        A plugin that gives no answer counts as 451 4.3.0, or as nobody (`on_error = "skip"`). The verdicts of plugins
-        with `mode = "observe"` go to `observed` and are not applied.
-        """
-        if not self._hooks[hook]:
-            return None
-        strictest: Verdict | None = None
-
-        def take(implementation: Implementation, answer: Any) -> bool:
-            nonlocal strictest
-            verdict = _verdict(implementation, answer)
-            if isinstance(answer, Verdict):
-                implementation.refused += 1
-            if implementation.observed:
-                self._observe(implementation, verdict, observed)
-            elif strictest is None or verdict.action > strictest.action:
-                strictest = verdict
-            return False
-
-        self._walk(hook, arguments, take)
-        return strictest
+        """As `ask.decide`, for a thread that waits."""
+        return self.wait(self.ask.decide(hook, observed, **arguments))
 
     def provide(self, hook: str, **arguments: Any) -> Any:
-        """The first answer that is not None; None when nobody has one.
-
-        Raises PluginError when a plugin before that failed and its policy is "tempfail": what it would have said counts.
-        """
-        if not self._hooks[hook]:
-            return None
-        found: Any = None
-
-        def take(_: Implementation, answer: Any) -> bool:
-            nonlocal found
-            found = answer
-            return True
-
-        self._walk(hook, arguments, take)
-        return _raised(found)
+        """As `ask.provide`, for a thread that waits."""
+        return self.wait(self.ask.provide(hook, **arguments))
 
     def transform(self, hook: str, **arguments: Any) -> Any:
-        """What became of the argument that the hook changes: each gets the last one's output, None leaves it as it is.
-
-        Raises PluginError when one failed whose policy is "tempfail"; with "skip" its input stays.
-        """
-        changing = SPECS[hook].changes
-        if not self._hooks[hook]:
-            return arguments[changing]
-        failure: Failure | None = None
-
-        def take(_: Implementation, answer: Any) -> bool:
-            nonlocal failure
-            if isinstance(answer, Failure):
-                failure = answer
-                return True
-            arguments[changing] = answer
-            return False
-
-        self._walk(hook, arguments, take)
-        _raised(failure)
-        return arguments[changing]
+        """As `ask.transform`, for a thread that waits."""
+        return self.wait(self.ask.transform(hook, **arguments))
 
     def gather(self, hook: str, trial: list[tuple[str, Any]] | None = None, **arguments: Any) -> list[tuple[str, Any]]:
-        """Every answer that is not None, with its plugin's name, in the order of calls. Raises PluginError as `provide`.
-
-        The answers of plugins with `mode = "observe"` go to `trial` where it is given.
-        """
-        if not self._hooks[hook]:
-            return []
-        found: list[tuple[str, Any]] = []
-        failure: Failure | None = None
-
-        def take(implementation: Implementation, answer: Any) -> bool:
-            nonlocal failure
-            if isinstance(answer, Failure):
-                failure = failure or answer
-            elif implementation.observed and trial is not None:
-                trial.append((implementation.plugin, answer))
-            else:
-                found.append((implementation.plugin, answer))
-            return False
-
-        self._walk(hook, arguments, take)
-        _raised(failure)
-        return found
+        """As `ask.gather`, for a thread that waits."""
+        return self.wait(self.ask.gather(hook, trial, **arguments))
 
     def notify(self, hook: str, **arguments: Any) -> None:
-        """Tell everybody; answers and failures change nothing. Returns when all have heard, or have overrun."""
-        if self._hooks[hook]:
-            self._walk(hook, arguments, lambda _, __: False)
+        """As `ask.notify`, for a thread that waits."""
+        self.wait(self.ask.notify(hook, **arguments))
 
     def close(self) -> None:
         """End the helpers that wait for work. Those that hang are left behind: nothing can end them."""
         counting.RUNNERS.discard(self)
+        self._watchdog.close()
         self._threads.close(0)
 
-    def _walk(self, hook: str, arguments: dict[str, Any], take: Take) -> None:
-        for inline, implementations in self._hooks[hook]:
-            if not inline:
-                if self._hand_over(implementations, arguments, take):
-                    return
-                continue
-            now = self._clock.monotonic()
-            for each in implementations:
-                answer, now = each.call(arguments, now)
-                if answer is not None and take(each, answer):
-                    return
+    def _drive(self, turn: Turn) -> None:
+        call = self._watchdog.call
+        for round_ in turn.asking:
+            if not call(round_, turn):
+                return
 
-    def _hand_over(self, implementations: Sequence[Implementation], arguments: dict[str, Any], take: Take) -> bool:
-        """All of them in one hand-over; after one that overran, those behind it in another. Whether `take` has enough."""
-        while implementations:
-            handover = Handover(implementations, arguments, take)
+    def _take_over(self, lost: Turn, round_: Round, late: Implementation) -> None:
+        """On a new thread. Before the call is given up its thread counts no more, so that it is not counted twice."""
+        lost.threads.write_off(lost.thread)
+        if not round_.give_up(late):
+            lost.threads.count_again(lost.thread)
+            return
+        turn = Turn(lost.asking, lost.threads, threading.get_ident())
+        if self._watchdog.call(round_, turn):
+            self._drive(turn)
+
+
+class _Waiting(Generic[T]):
+    """What one thread waits for and a helper's finds out."""
+
+    def __init__(self, first: Round, asking: Asking[T]) -> None:
+        self._first = first
+        self._asking = asking
+        self._answer: list[T] = []
+        self._error: BaseException | None = None
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def finish(self) -> Asking[None]:
+        """On the helper's thread, whichever it is by then."""
+        try:
+            yield self._first
+            self._answer.append((yield from self._asking))
+        except BaseException as error:  # noqa: BLE001 - whoever waits has it raised
+            self._error = error
+        finally:
+            self._done.release()
+
+    def outcome(self) -> T:
+        """On the thread that waits."""
+        self._done.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._answer[0]
+
+    def without_thread(self) -> T:
+        """There is none for anybody who is asked."""
+        round_ = self._first
+        while True:
+            round_.unavailable()
             try:
-                self._threads.run(handover)
-            except RuntimeError:  # can't start new thread
-                return any((answer := each.unavailable()) and take(each, answer) for each in implementations)
-            over = handover.wait()
-            if over is None:
-                return handover.stopped
-            late = implementations[over]
-            answer = late.overran()
-            if answer is not None and take(late, answer):
-                return True
-            implementations = implementations[over + 1 :]
-        return False
-
-    def _observe(self, implementation: Implementation, verdict: Verdict, observed: list[Observed] | None) -> None:
-        plugin, hook = implementation.plugin, implementation.hook
-        _log.info("plugin_observed", plugin=plugin, hook=hook, reply=str(verdict.reply), why=verdict.reason)
-        if observed is not None:
-            observed.append(Observed(plugin, hook, verdict))
-
-
-def _verdict(implementation: Implementation, answer: Verdict | Failure) -> Verdict:
-    name = implementation.plugin
-    if isinstance(answer, Failure):
-        return Verdict(Action.TEMPFAIL, LOCAL_ERROR, f"{name}: {answer.reason}")
-    return Verdict(answer.action, answer.reply, f"{name}: {answer.reason or answer.reply.text}")
-
-
-def _raised(answer: Any) -> Any:
-    if isinstance(answer, Failure):
-        raise PluginError(answer.plugin, answer.hook, answer.reason)
-    return answer
+                round_ = next(self._asking)
+            except StopIteration as end:
+                answer: T = end.value
+                return answer

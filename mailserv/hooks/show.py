@@ -64,9 +64,9 @@ networks = ["192.0.2."]
   the plugin's own, and `submit` for a message that it makes. Never the server.
 - A plugin imports `mailserv`, `mailserv.mail` and `mailserv.testing`, and nothing else of ours: the rest may change.
 - No hook runs inside a database transaction, and none for each line or block of content.
-- A hook is called on a helper's thread while the thread that is named below waits for it. A plugin that never waits for
-  anything (network, disk, another process, a lock) says `inline = True` on its class and is called on that thread itself:
-  it saves some 10 µs a call. One plugin's hooks are called from many threads at once.
+- One plugin's hooks are called from many threads at once. "The session's" thread is the one that serves the client; after a
+  call that hung the session has another one, so nothing may be kept by thread. For a thread that cannot be replaced (POP3,
+  AUTH, a queue worker's) a helper's makes the calls while it waits.
 - Plugins run in the server's process: they are trusted code. What one may cost is bounded. If it raises, or answers with
   something that is no answer, this command gets a 451, or what its hook says below; the log says `plugin_failed` or
   `plugin_lied`, once for a row of failures. If it takes longer than its budget, the same, and it is waited for no

@@ -47,7 +47,7 @@ class Place:
         self.busy = False
 
     def vacate(self) -> None:
-        """Before the last reply: whoever reads it may come back faster than this thread ends. Idempotent."""
+        """At the end, or before the last reply: whoever reads it may come back faster than this thread ends. Idempotent."""
         self.give_up(self)
 
     def ask_to_leave(self, farewell: Reply) -> None:

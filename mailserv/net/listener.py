@@ -43,7 +43,8 @@ def listening_socket(service: str, address: tuple[str, int]) -> socket.socket:
 
 
 class Listener(socketserver.ThreadingTCPServer):
-    """Accepts on one socket. `serve(connection, address, place)` runs on a session thread and owns the connection.
+    """Accepts on one socket. `serve(connection, address, place)` runs on a session thread and owns the connection: it
+    closes it and gives up the place, unless it has lost them to another thread, which does so.
 
     `refuse(reply)` gives the bytes for a client that gets no session (SMTP and POP3 say it differently); they are sent
     from the accepting thread without waiting, so that refusing costs no thread.
@@ -125,9 +126,10 @@ class Listener(socketserver.ThreadingTCPServer):
     def _run(self, connection: Connection, address: tuple[str, int], place: Place) -> None:
         try:
             self._serve(connection, address, place)
-        finally:
+        except BaseException:  # a fault of ours; whoever loses a session to another thread returns
             connection.close()
-            self._gate.leave(place)
+            place.vacate()
+            raise
 
     def _turn_away(self, request: socket.socket, ip: str, reply: Reply, error: str = "") -> None:
         _log.warning("session_refused", service=self.service, ip=ip, reply=str(reply), error=error)

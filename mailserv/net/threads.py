@@ -27,6 +27,7 @@ class SessionThreads:
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._count = 0
+        self._lost: set[int] = set()
         self._closed = False
         self._none_left = threading.Condition(self._lock)
 
@@ -47,6 +48,18 @@ class SessionThreads:
         except RuntimeError:
             self._ended()
             raise
+
+    def write_off(self, thread: int) -> None:
+        """Another thread does what this one was doing: nobody waits for it until its job returns. `thread`: its ident."""
+        with self._lock:
+            if thread not in self._lost:
+                self._lost.add(thread)
+                self._count -= 1
+
+    def count_again(self, thread: int) -> None:
+        """It was not lost after all, or is back."""
+        with self._lock:
+            self._found(thread)
 
     @property
     def idle(self) -> int:
@@ -69,6 +82,7 @@ class SessionThreads:
                 worker.job()
                 worker.job = None
                 with self._lock:
+                    self._found(threading.get_ident())
                     if self._closed:
                         return
                     self._idle.append(worker)
@@ -80,6 +94,11 @@ class SessionThreads:
                     worker.ready.acquire()  # a job was put in the slot just as the wait ended
         finally:
             self._ended()
+
+    def _found(self, thread: int) -> None:
+        if thread in self._lost:
+            self._lost.remove(thread)
+            self._count += 1
 
     def _ended(self) -> None:
         with self._lock:

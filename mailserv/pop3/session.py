@@ -1,4 +1,4 @@
-"""One POP3 session (RFC 1939): bytes to the protocol core, its events to the maildrop, answers back. One thread owns it."""
+"""One POP3 session (RFC 1939): bytes to the protocol core, its events to the maildrop, answers back; one thread owns it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from mailserv import metrics
 from mailserv.errors import StoreError
+from mailserv.hooks.round import Asking
 from mailserv.logging import get_logger
 from mailserv.mail.peer import Peer
 from mailserv.mail.pop3_extension import LogIn, Pop3Answer, Pop3View, UseUTF8
@@ -35,7 +36,7 @@ def refusal(reply: Reply) -> bytes:
 
 
 class Pop3Session:
-    """Runs one connection from the greeting to its end. Create and `run` on the session's own thread.
+    """One connection from the greeting to its end. Its thread is whichever drives `run`.
 
     However it ends but by QUIT, nothing is deleted (RFC 1939 §6).
     """
@@ -57,8 +58,8 @@ class Pop3Session:
         self._errors = self._failed_logins = 0
         self._reason = "lost"
 
-    def run(self) -> None:
-        """Serve until the end, whatever it is; the caller closes the connection."""
+    def run(self) -> Asking[None]:
+        """Serve until the end, whatever it is, then close the connection and free the place. `Runner.drive` runs it."""
         metrics.sessions(self._peer.service).inc()
         try:
             self._serve()
@@ -79,7 +80,11 @@ class Pop3Session:
                 self._connection.say_no_more()
             self._let_go()
             metrics.sessions(self._peer.service).dec()
-            self._log_end()
+            asking = self._log_end()
+            self._connection.close()
+            self._place.vacate()
+        if asking is not None:
+            yield from asking
 
     # ---------------------------------------------------------------- the loop
 
@@ -280,7 +285,8 @@ class Pop3Session:
         if self._transaction is not None:
             self._transaction.close()
 
-    def _log_end(self) -> None:
+    def _log_end(self) -> Asking[None] | None:
+        """The line; and the plugins that are to be told, when the place is free."""
         peer = self._peer
         seconds = round(self._clock.monotonic() - self._started, 3)
         errors = self._errors + self._failed_logins
@@ -299,5 +305,5 @@ class Pop3Session:
             seconds=seconds,
             reason=self._reason,
         )
-        if self._context.checks is not None:
-            self._context.checks.session_closed(peer, retrieved, errors, seconds, self._reason)
+        checks = self._context.checks
+        return checks.session_closed(peer, retrieved, errors, seconds, self._reason) if checks else None

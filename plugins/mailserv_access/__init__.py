@@ -44,7 +44,6 @@ class AccessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Plugin:
     Settings = AccessSettings
-    inline = True  # it never waits
 
     def __init__(self, settings: AccessSettings, services: Services) -> None:
         self._rules = settings.rules

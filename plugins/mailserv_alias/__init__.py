@@ -27,7 +27,6 @@ class AliasSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Plugin:
     Settings = AliasSettings
-    inline = True  # a stat of a local file
 
     def __init__(self, settings: AliasSettings, services: Services) -> None:
         """Raises ValueError and OSError: a file that can't be used does not start."""

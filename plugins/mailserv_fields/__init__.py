@@ -41,7 +41,6 @@ class FieldsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Plugin:
     Settings = FieldsSettings
-    inline = True  # it never waits
 
     def __init__(self, settings: FieldsSettings, services: Services) -> None:
         self._settings = settings

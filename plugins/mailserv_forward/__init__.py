@@ -79,7 +79,6 @@ class ForwardTransport:
 
 class Plugin:
     Settings = ForwardSettings
-    inline = True  # its hooks only look something up
 
     def __init__(self, settings: ForwardSettings, services: Services) -> None:
         self._keep: dict[str, bool] = {}

@@ -34,7 +34,6 @@ class MannersSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Plugin:
     Settings = MannersSettings
-    inline = True  # it never waits
 
     def __init__(self, settings: MannersSettings, services: Services) -> None:
         self._settings = settings

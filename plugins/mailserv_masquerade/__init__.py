@@ -25,7 +25,6 @@ class MasqueradeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 class Plugin:
     Settings = MasqueradeSettings
-    inline = True  # it never waits
 
     def __init__(self, settings: MasqueradeSettings, services: Services) -> None:
         self._addresses: dict[str, Address] = {}

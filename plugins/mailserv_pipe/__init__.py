@@ -148,7 +148,6 @@ def _fill(argv: Iterable[str], delivery: Delivery, row: QueuedRow) -> list[str] 
 
 class Plugin:
     Settings = PipeSettings
-    inline = True  # its hooks only look something up
 
     def __init__(self, settings: PipeSettings, services: Services) -> None:
         self._transport = PipeTransport(settings, services)

@@ -33,7 +33,6 @@ class RetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Plugin:
     Settings = RetrySettings
-    inline = True  # it never waits
 
     def __init__(self, settings: RetrySettings, services: Services) -> None:
         self._settings = settings

@@ -29,7 +29,6 @@ class SenderRouteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
 class Plugin:
     Settings = SenderRouteSettings
-    inline = True  # it never waits
 
     def __init__(self, settings: SenderRouteSettings, services: Services) -> None:
         self._addresses: dict[str, Route] = {}

@@ -24,7 +24,6 @@ class TlsPolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 class Plugin:
     Settings = TlsPolicySettings
-    inline = True  # looks into a dictionary
 
     def __init__(self, settings: TlsPolicySettings, services: Services) -> None:
         self._modes: dict[str, TLSMode] = {}

@@ -116,7 +116,6 @@ class VacationTransport:
 
 class Plugin:
     Settings = VacationSettings
-    inline = True  # its hooks only look something up
 
     def __init__(self, settings: VacationSettings, services: Services) -> None:
         self._now = services.now

@@ -156,13 +156,6 @@ BROKEN = {
     def close(self):
         pass
 """,
-    "inline": """
-    inline = True
-
-    @hookimpl
-    def smtp_helo(self):
-        never.wait(0.1)
-""",
 }
 
 

@@ -59,13 +59,13 @@ def arguments(hook: str) -> dict[str, Any]:
     return {name: VALUES[kind] for name, kind in hints.items() if name != "return"}
 
 
-def plugin(hook: str, answer: Callable[[], Any], *, inline: bool) -> object:
+def plugin(hook: str, answer: Callable[[], Any]) -> object:
     """A plugin with one hook that takes no argument and answers what `answer` returns."""
 
     def implementation() -> Any:
         return answer()
 
-    return type("Plugin", (), {hook: staticmethod(hookimpl(implementation)), "inline": inline})()
+    return type("Plugin", (), {hook: staticmethod(hookimpl(implementation))})()
 
 
 def run_plugins(

@@ -36,15 +36,10 @@ LATER = {421, 451, 454}
 REPEATED = [name for name in SHIPPED if any(hook not in ONCE for hook in hooks_of(name))]
 
 
-def may_hang(name: str) -> bool:
-    """`inline = True` is the promise that nothing waits (`mailserv plugin check` tries it): nobody ends such a call."""
-    return not getattr(plugin_class(name), "inline", False)
-
-
 def cases() -> Iterator[tuple[str, str, str]]:
     """Plugin, kind and hook, in an order in which a server lasts long."""
     for name in REPEATED:
-        for kind in SAID if may_hang(name) else ("raise", "lie"):
+        for kind in SAID:
             yield from ((name, kind, hook) for hook in hooks_of(name) if hook not in ONCE)
 
 

@@ -87,8 +87,6 @@ def test_hook_message_accepted_is_told_after_the_commit(tmp_path: Path) -> None:
 
 def test_hook_register_transports_brings_a_way_out_of_the_queue() -> None:
     class Pigeons:
-        inline = True
-
         def __init__(self, settings: None, services: object) -> None:
             self.carried: list[str] = CARRIED
 
@@ -160,7 +158,6 @@ def test_hook_resolve_recipient_is_the_whole_answer_and_counts_as_ours(tmp_path:
 
 def test_hook_resolve_recipient_of_two_that_know_an_address_the_first_in_enabled_is_the_only_one() -> None:
     class Known:
-        inline = True
         account = ALICE
 
         def __init__(self, settings: None, services: object) -> None:

@@ -26,12 +26,11 @@ from mailserv.testing.server import LogLines
 DECIDING = [name for name, spec in SPECS.items() if spec.kind is Kind.DECIDE and spec.on_error == "tempfail"]
 NOTIFYING = [name for name, kind in KINDS.items() if kind is Kind.NOTIFY]
 SOON = PluginPolicy(budget=Duration(0.05))
-INLINE = pytest.mark.parametrize("inline", [True, False], ids=["inline", "helper"])
 
 
-def runner(*answers: Any, hook: str = "smtp_connect", inline: bool = True, **more: Any) -> Runner:
+def runner(*answers: Any, hook: str = "smtp_connect", **more: Any) -> Runner:
     """One plugin for each answer; an exception is raised, anything else returned."""
-    plugins = {f"plugin{number}": plugin(hook, say(each), inline=inline) for number, each in enumerate(answers)}
+    plugins = {f"plugin{number}": plugin(hook, say(each)) for number, each in enumerate(answers)}
     return run_plugins(plugins, **more)
 
 
@@ -50,35 +49,22 @@ def test_nobody_there_means_no_verdict() -> None:
     assert runner().decide("smtp_connect", peer=PEER) is None
 
 
-@INLINE
-def test_the_strictest_verdict_wins_and_the_first_of_equals_is_kept(inline: bool) -> None:
+def test_the_strictest_verdict_wins_and_the_first_of_equals_is_kept() -> None:
     answers = (tempfail("later"), None, reject("first", reason="why"), reject("second"), tempfail("later still"))
-    verdict = runner(*answers, inline=inline).decide("smtp_connect", peer=PEER)
+    verdict = runner(*answers).decide("smtp_connect", peer=PEER)
     assert verdict == reject("first", reason="plugin2: why")
-    verdict = runner(*answers, disconnect("go"), inline=inline).decide("smtp_connect", peer=PEER)
+    verdict = runner(*answers, disconnect("go")).decide("smtp_connect", peer=PEER)
     assert verdict == disconnect("go", reason="plugin5: go")
 
 
-def test_those_that_are_inline_and_those_that_are_not_keep_the_operators_order() -> None:
+def test_plugins_are_called_in_the_operators_order() -> None:
     seen: list[int] = []
 
     def note(number: int) -> Callable[[], None]:
         return lambda: seen.append(number)
 
-    inline = (True, False, False, True, False)
-    run_plugins(
-        {str(n): plugin("smtp_connect", note(n), inline=is_inline) for n, is_inline in enumerate(inline)}
-    ).decide("smtp_connect", peer=PEER)
+    run_plugins({str(n): plugin("smtp_connect", note(n)) for n in range(5)}).decide("smtp_connect", peer=PEER)
     assert seen == [0, 1, 2, 3, 4]
-
-
-@INLINE
-def test_a_plugin_that_is_inline_is_called_on_the_callers_thread_and_no_other(inline: bool) -> None:
-    seen: list[str] = []
-    run_plugins(
-        {"one": plugin("smtp_connect", lambda: seen.append(threading.current_thread().name), inline=inline)}
-    ).notify("smtp_connect", peer=PEER)
-    assert (seen == [threading.current_thread().name]) is inline
 
 
 @pytest.mark.parametrize("hook", DECIDING)
@@ -95,17 +81,15 @@ def test_a_plugin_that_is_inline_is_called_on_the_callers_thread_and_no_other(in
         Verdict(Action.REJECT, Reply(550, "5.7.1", "no\r\n250 yes")),
     ],
 )
-@INLINE
-def test_a_plugin_that_raises_or_lies_answers_451(hook: str, answer: Any, inline: bool) -> None:
-    verdict = runner(answer, hook=hook, inline=inline).decide(hook, **arguments(hook))
+def test_a_plugin_that_raises_or_lies_answers_451(hook: str, answer: Any) -> None:
+    verdict = runner(answer, hook=hook).decide(hook, **arguments(hook))
     assert verdict is not None
     assert verdict.action is Action.TEMPFAIL
     assert verdict.reply == LOCAL_ERROR
 
 
-@INLINE
-def test_a_failing_plugin_does_not_soften_another_ones_verdict(inline: bool) -> None:
-    verdict = runner(RuntimeError("boom"), reject("no"), inline=inline).decide("smtp_connect", peer=PEER)
+def test_a_failing_plugin_does_not_soften_another_ones_verdict() -> None:
+    verdict = runner(RuntimeError("boom"), reject("no")).decide("smtp_connect", peer=PEER)
     assert verdict is not None
     assert verdict.action is Action.REJECT
 
@@ -139,9 +123,9 @@ def test_a_plugin_names_only_the_arguments_it_wants() -> None:
 def test_one_that_hangs_is_waited_for_no_longer_than_its_budget_and_the_others_are_heard() -> None:
     freed = threading.Event()
     plugins = {
-        "before": plugin("smtp_connect", say(tempfail("before")), inline=False),
-        "hangs": plugin("smtp_connect", freed.wait, inline=False),
-        "behind": plugin("smtp_connect", say(reject("behind")), inline=False),
+        "before": plugin("smtp_connect", say(tempfail("before"))),
+        "hangs": plugin("smtp_connect", freed.wait),
+        "behind": plugin("smtp_connect", say(reject("behind"))),
     }
     made = run_plugins(plugins, policies={"hangs": SOON})
     try:
@@ -161,7 +145,7 @@ def test_what_an_abandoned_call_says_later_counts_for_nothing_but_its_thread_is_
         ended.set()
         return reject("too late")
 
-    made = run_plugins({"hangs": plugin("smtp_connect", hang, inline=False)}, policies={"hangs": SOON})
+    made = run_plugins({"hangs": plugin("smtp_connect", hang)}, policies={"hangs": SOON})
     verdict = made.decide("smtp_connect", peer=PEER)
     assert verdict is not None
     assert verdict.reply == LOCAL_ERROR
@@ -173,7 +157,7 @@ def test_what_an_abandoned_call_says_later_counts_for_nothing_but_its_thread_is_
 
 def test_a_slow_one_within_its_budget_is_no_failure_even_behind_others() -> None:
     pause = threading.Event()
-    slow = {str(n): plugin("smtp_connect", lambda: pause.wait(0.06) or None, inline=False) for n in range(4)}
+    slow = {str(n): plugin("smtp_connect", lambda: pause.wait(0.06) or None) for n in range(4)}
     soon = PluginPolicy(budget=Duration(0.1))
     made = run_plugins(slow, policies=dict.fromkeys(slow, soon))
     assert made.decide("smtp_connect", peer=PEER) is None
@@ -184,7 +168,7 @@ def test_calls_that_hang_are_bounded() -> None:
     freed = threading.Event()
     clock = FakeClock()
     made = run_plugins(
-        {"hangs": plugin("smtp_connect", freed.wait, inline=False)},
+        {"hangs": plugin("smtp_connect", freed.wait)},
         clock=clock,
         policies={"hangs": PluginPolicy(budget=Duration(0.001))},
     )
@@ -214,11 +198,10 @@ class Moody:
             raise RuntimeError("boom")
 
 
-@INLINE
-def test_a_breaker_opens_after_failures_in_a_row_and_recovers(inline: bool) -> None:
+def test_a_breaker_opens_after_failures_in_a_row_and_recovers() -> None:
     moody, clock = Moody(), FakeClock()
     with captured_log() as log:
-        made = run_plugins({"moody": plugin("smtp_connect", moody, inline=inline)}, clock=clock)
+        made = run_plugins({"moody": plugin("smtp_connect", moody)}, clock=clock)
 
         def verdict() -> Verdict | None:
             return made.decide("smtp_connect", peer=PEER)
@@ -293,7 +276,7 @@ def test_calls_of_a_traced_hook_are_logged_with_answer_and_time() -> None:
 
 def test_prometheus_is_told_of_calls_failures_and_verdicts() -> None:
     answers = {"refuses": reject("no"), "fails": RuntimeError("boom"), "silent": None}
-    plugins = {f"counted-{name}": plugin("smtp_connect", say(each), inline=True) for name, each in answers.items()}
+    plugins = {f"counted-{name}": plugin("smtp_connect", say(each)) for name, each in answers.items()}
     made = run_plugins(plugins, policies=dict.fromkeys(plugins, PluginPolicy(on_error="skip")))
     for _ in range(FAILURES):
         made.decide("smtp_connect", peer=PEER)
@@ -313,15 +296,12 @@ def test_prometheus_is_told_of_calls_failures_and_verdicts() -> None:
 # ---------------------------------------------------------------- answers of other kinds
 
 
-@INLINE
-def test_the_first_answer_is_the_one_provided(inline: bool) -> None:
-    made = runner(None, "first", "second", hook="smtp_helo", inline=inline)
+def test_the_first_answer_is_the_one_provided() -> None:
+    made = runner(None, "first", "second", hook="smtp_helo")
     with pytest.raises(PluginError, match="plugin1: smtp_helo: it answered with a str"):
         made.provide("smtp_helo", peer=PEER)
-    assert runner(None, hook="smtp_helo", inline=inline).provide("smtp_helo", peer=PEER) is None
-    assert runner(None, reject("a"), reject("b"), hook="smtp_helo", inline=inline).provide(
-        "smtp_helo", peer=PEER
-    ) == reject("a")
+    assert runner(None, hook="smtp_helo").provide("smtp_helo", peer=PEER) is None
+    assert runner(None, reject("a"), reject("b"), hook="smtp_helo").provide("smtp_helo", peer=PEER) == reject("a")
 
 
 def test_a_provider_that_fails_is_passed_over_when_the_operator_says_so() -> None:

@@ -31,6 +31,6 @@ def test_a_workload_measures_mailserv(arguments: str, row: str, tmp_path: Path) 
 
 
 def test_plugins_without_an_opinion_are_measured(tmp_path: Path) -> None:
-    arguments = "plugins --messages 20 --sessions 2 --modes many --peers mailserv-inline --repeat 1"
+    arguments = "plugins --messages 20 --sessions 2 --modes many --peers mailserv-plugins --repeat 1"
     ran = run(RUN, *arguments.split(), home=tmp_path)
-    assert re.search(r"\| 2 many +\| mailserv-inline +\| [1-9]", ran.out.decode()), ran.text
+    assert re.search(r"\| 2 many +\| mailserv-plugins +\| [1-9]", ran.out.decode()), ran.text

@@ -48,6 +48,8 @@ class Doors:
     def serve(self, connection: Connection, address: tuple[str, int], place: Place) -> None:
         connection.send(f"hello {address[0]}\r\n".encode(), CLOCK.monotonic() + 10)
         self.release.wait(10)
+        connection.close()
+        place.vacate()
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.listener.bound, 10)

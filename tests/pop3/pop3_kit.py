@@ -125,7 +125,7 @@ class Pop3:
     def _serve(self, connection: Connection, address: tuple[str, int], place: Place) -> None:
         peer = Peer(address[0], address[1], self.listener.service, "S1")
         try:
-            Pop3Session(self.context, connection, peer, place).run()
+            assert not list(Pop3Session(self.context, connection, peer, place).run())  # nobody is asked
         finally:
             self.sessions_over.release()
 

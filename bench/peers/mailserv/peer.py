@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 from bench.errors import Failed
 from bench.load import OCTETS
@@ -30,7 +29,6 @@ from mailserv.store.sqlite import open_store
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
 BATCH = 500  # messages put into a mailbox by one transaction
-QUIET = 10
 COMMAND = [sys.executable, "-m", "mailserv"]
 
 
@@ -39,8 +37,8 @@ class Mailserv:
     name: str = "mailserv"
     processes: int = 0
     """[limits] processes; 0: what is shipped."""
-    plugins: Literal["", "inline", "helpers"] = ""
-    """QUIET plugins without an opinion, and on which threads they are called."""
+    plugins: int = 0
+    """How many plugins without an opinion."""
 
     def version(self) -> str:
         python = ".".join(map(str, sys.version_info[:3]))
@@ -72,9 +70,9 @@ class Mailserv:
 
     def _plugins(self, path: Path) -> str:
         """Put them there, and say so in the configuration."""
-        names = [f"quiet{number}" for number in range(QUIET)]
+        names = [f"quiet{number}" for number in range(self.plugins)]
         for name in names:
-            fill(HERE / "plugins" / "quiet.py", path / f"{name}.py", called=self.plugins)
+            fill(HERE / "plugins" / "quiet.py", path / f"{name}.py")
         return f'[plugins]\npath = "{path}"\nenabled = {names}\n'
 
 

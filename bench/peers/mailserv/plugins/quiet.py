@@ -1,4 +1,4 @@
-"""Listens to everything that a session says and has no opinion. Copied under many names, with a value in the blank."""
+"""Listens to everything that a session says and has no opinion. Copied under many names."""
 
 # ruff: noqa: ARG002 - a hook is called with what its specification says, used or not
 from __future__ import annotations
@@ -10,12 +10,8 @@ from mailserv.mail.message import Content
 from mailserv.mail.peer import Peer
 from mailserv.mail.plugin import Services
 
-CALLED: str = "@CALLED@"
-
 
 class Plugin:
-    inline = CALLED == "inline"
-
     def __init__(self, settings: None, services: Services) -> None:
         self._name = services.name
 

@@ -21,7 +21,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 class Plugin:
     Settings = Settings
-    inline = True  # it never waits for anything
 
     def __init__(self, settings: Settings, services: Services) -> None:
         self._ours = {services.hostname.lower(), *(name.lower() for name in settings.names)}

@@ -1,0 +1,73 @@
+"""One hook's calls in progress, in an object and not in a frame: another thread can go on behind a call that hangs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+from mailserv.hooks.implementation import Implementation
+
+T = TypeVar("T")
+Take = Callable[[Implementation, Any], bool]
+"""Gets each settled answer that is not None in turn; True: ask no more of them."""
+
+
+class Round:
+    """Made by one thread, called by the one that owns it, which a call that hangs loses it to another one."""
+
+    __slots__ = ("_arguments", "_left", "_monotonic", "_take", "at")
+
+    def __init__(
+        self,
+        left: dict[Implementation, bool],
+        arguments: dict[str, Any],
+        take: Take,
+        monotonic: Callable[[], float],
+    ) -> None:
+        """`left`: whom to call, in this order, each True. It is the round's own."""
+        self._left = left
+        self._arguments = arguments
+        self._take = take
+        self._monotonic = monotonic
+        self.at: Implementation | None = None
+        """The one that is at work, each of them once. Any thread may read it."""
+
+    def call(self) -> bool:
+        """Call all that are left. False: a call has overrun, and another thread owns the round and all that comes of it."""
+        left, arguments, monotonic = self._left, self._arguments, self._monotonic
+        began = monotonic()
+        for each in tuple(left):
+            self.at = each
+            result = each.attempt(arguments)
+            ended = monotonic()
+            if not left.pop(each, False):  # atomic: whoever takes a call out of what is left owns the round
+                each.returned_late()
+                return False
+            answer = each.settle(result, ended - began)
+            if answer is not None and self._take(each, answer):
+                left.clear()
+                return True
+            began = ended
+        return True
+
+    def give_up(self, late: Implementation) -> bool:
+        """On the thread that shall go on: wait no longer for this call. False: it has returned just now."""
+        if not self._left.pop(late, False):
+            return False
+        self._settled(late, late.overran())
+        return True
+
+    def unavailable(self) -> None:
+        """There is no thread to call anybody on."""
+        while self._left:
+            each = next(iter(self._left))
+            del self._left[each]
+            self._settled(each, each.unavailable())
+
+    def _settled(self, implementation: Implementation, answer: Any) -> None:
+        if answer is not None and self._take(implementation, answer):
+            self._left.clear()
+
+
+Asking = Generator[Round, None, T]
+"""What asks plugins: it stands still at a `yield` while a round is called, so that any thread can go on with it."""
