@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from bench.errors import Failed
 from bench.figures import percentile
+from bench.filling import Kind, fill_with
 from bench.load import LOAD_SECONDS, Load, Probed, probes, smtp_source
 from bench.meter import Meter, metered
 from bench.pop3_client import POP3Client
-from bench.server import ELSEWHERE, MAILBOX, PATH, Peer, Server, Wanted, running
+from bench.server import MAILBOX, PATH, Peer, Server, Wanted, folder_of, started
 from bench.waiting import wait_until
 from bench.workload import OTHERS, Column, Options, Values, Workload
 
@@ -20,7 +21,6 @@ OTHER_BOX = f"2{MAILBOX}"
 MESSAGES = 100_000
 DOMAINS = 10_000
 LOAD = Load(4000, 25, reuse=True)  # one probe
-FILLING = 50  # sessions
 
 
 def cells(options: Options) -> Sequence[str]:
@@ -43,21 +43,23 @@ def measure(peer: Peer, task: str, options: Options) -> Iterable[tuple[str, Valu
     empty, domains, mailbox, deleted, queue, dropped = cells(options)
     count = options.messages or MESSAGES
     load = Load(min(count, LOAD.messages), LOAD.sessions, reuse=True)
-    boxes = {MAILBOX: 0, OTHER_BOX: 0}
-    if task == "domains":
-        with running(peer, Wanted(maildrops=boxes, domains=DOMAINS)) as server:
-            yield domains, _new_mail(server, load)
-        return
-    with running(peer, Wanted(maildrops=boxes)) as server:
-        yield empty, _new_mail(server, load)
-        smtp_source(server.smtp, MAILBOX, Load(count, FILLING, reuse=True))
-        yield mailbox, _new_mail(server, load)
-        yield deleted, _while(server, lambda: _delete(server, count))
-        smtp_source(server.smtp, ELSEWHERE, Load(count, FILLING, reuse=True))
-        wait_until(lambda: server.queued() == count, LOAD_SECONDS, f"{count} messages in the queue")
-        yield queue, _new_mail(server, load)
-        yield dropped, _while(server, lambda: _drop(server))
-        wait_until(lambda: server.queued() == 0, LOAD_SECONDS, "the queue is empty")
+    wanted = Wanted(maildrops={MAILBOX: 0, OTHER_BOX: 0}, domains=DOMAINS if task == "domains" else 0)
+    with folder_of(peer) as folder:
+        with started(peer, folder, wanted) as server:
+            yield domains if task == "domains" else empty, _new_mail(server, load)
+        if task == "domains":
+            return
+        fill_with(Kind.KEPT, count, folder)
+        with started(peer, folder, wanted) as server:
+            yield mailbox, _new_mail(server, load)
+            yield deleted, _while(server, lambda: _delete(server, count))
+        fill_with(Kind.WAITING, count, folder)
+        with started(peer, folder, wanted) as server:
+            if (found := server.queued()) != count:
+                raise Failed(f"{found} messages are in the queue instead of {count}")
+            yield queue, _new_mail(server, load)
+            yield dropped, _while(server, lambda: _drop(server))
+            wait_until(lambda: server.queued() == 0, LOAD_SECONDS, "the queue is empty")
 
 
 def _new_mail(server: Server, load: Load) -> Values:
@@ -119,9 +121,11 @@ GROWTH = Workload(
     cells=cells,
     tasks=tasks,
     measure=measure,
+    plots=("cpu", "worst"),
     notes=(
         "4 KiB messages from 25 sessions at once into a mailbox of its own; while something is deleted, from one session "
-        "until the last of it is gone from the database. "
+        "until the last of it is gone from the database. What is there already, or deleted, was put in through the store "
+        "(`bench/filling.py`) before the server was started, not by SMTP. "
         "p99 and worst are from MAIL to the 250 of that session's messages."
     ),
 )

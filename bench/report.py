@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
-from bench.tables import table
+from bench.tables import plot, table
 from bench.workload import Results, Workload
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -26,6 +26,9 @@ def section(
 ) -> list[str]:
     """A workload's heading, table, and how they came about."""
     lines = [f"## {workload.name}: {workload.title}", "", *table(workload, results, cells, list(versions)), ""]
+    for column in workload.columns:
+        if column.key in workload.plots:
+            lines += ["```", *plot(column, results, cells, list(versions)), "```", ""]
     lines += [
         f"`{command}`, {date.today():%Y-%m-%d}, {machine()}. " + "; ".join(dict.fromkeys(versions.values())) + "."
     ]

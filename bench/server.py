@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -23,6 +23,8 @@ MAILBOX = "box@example.org"
 ELSEWHERE = "anybody@sink.example.net"
 """What every peer sends to `Wanted.next_hop`."""
 SECRET = "secret"
+DATA = "data"
+"""Where mailserv keeps what it has, in its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,24 @@ class Peer(Protocol):
 @contextmanager
 def running(peer: Peer, wanted: Wanted) -> Iterator[Server]:
     """Start it in a folder of its own, which goes away."""
+    with folder_of(peer) as folder, started(peer, folder, wanted) as server:
+        yield server
+
+
+@contextmanager
+def folder_of(peer: Peer) -> Iterator[Path]:
+    """A folder for one that is started more than once on what it has kept; it goes away."""
     folder = Path(tempfile.mkdtemp(prefix=f"bench-{peer.name}-"))
     folder.chmod(0o755)  # many have processes under several users
     try:
-        with contextmanager(peer.start)(folder, wanted) as server:
-            yield server
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def started(peer: Peer, folder: Path, wanted: Wanted) -> AbstractContextManager[Server]:
+    """Start it there."""
+    return contextmanager(peer.start)(folder, wanted)
 
 
 @contextmanager

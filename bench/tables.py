@@ -23,14 +23,18 @@ def table(workload: Workload, results: Results, cells: Sequence[str], peers: Seq
     return _markdown(rows)
 
 
-def plot(workload: Workload, results: Results, cells: Sequence[str], peers: Sequence[str]) -> list[str]:
-    """A bar for each cell and peer, the longest for the largest value of the column that is drawn."""
-    found = [(f"{cell}, {peer}", figure(results, cell, peer, workload.plot)) for cell in cells for peer in peers]
+def plot(column: Column, results: Results, cells: Sequence[str], peers: Sequence[str]) -> list[str]:
+    """A bar for each cell and peer, the longest for the largest value of this column."""
+    found = [(f"{cell}, {peer}", figure(results, cell, peer, column.key)) for cell in cells for peer in peers]
     values = {name: value.median for name, value in found if value}
     width = max(map(len, values), default=0)
+    longest = max(values.values(), default=0) or 1
     return [
-        f"{name.ljust(width)} {'█' * round(BAR * value / max(values.values()))} {value:,.0f}"
-        for name, value in values.items()
+        column.title,
+        *(
+            f"{name.ljust(width)} {'█' * round(BAR * value / longest)} {value:,.{column.digits}f}"
+            for name, value in values.items()
+        ),
     ]
 
 

@@ -47,8 +47,8 @@ class Workload:
     """Measure a peer in one cell: rows and their measures, mostly this one. Failed when it cannot be done."""
     notes: str = ""
     """What one has to know to read its table."""
-    plot: str = ""
-    """The column that is drawn, too."""
+    plots: Sequence[str] = ()
+    """The columns that are drawn, too."""
     tasks: Callable[[Options], Sequence[str]] | None = None
     """What `measure` is called with, where that is not each of the cells."""
 

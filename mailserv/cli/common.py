@@ -6,9 +6,10 @@ import json
 import os
 import pwd
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from mailserv.store.interface import Store
 from mailserv.store.sqlite import open_store
 
 F = TypeVar("F", bound=Callable[..., Any])
+TABLE_BLOCK = 1000  # rows
 
 
 def config_option(command: F) -> F:
@@ -106,12 +108,28 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns as wide as they need; the last one is not padded. Control characters are shown, never sent."""
-    cells = [[_cell(value) for value in row] for row in (head, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    for row in cells:
-        click.echo("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+def print_json_list(values: Iterable[object]) -> None:
+    """The same for a list that may be long: each is printed as it comes."""
+    before = "["
+    for value in values:
+        text = json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+        click.echo(f"{before}\n  {text}", nl=False)
+        before = ","
+    click.echo("[]" if before == "[" else "\n]")
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Columns as wide as they need, judged from one TABLE_BLOCK of rows to the next; the last one is not padded. Control
+    characters are shown, never sent."""
+    coming = iter(rows)
+    block: list[Sequence[object]] = [head, *islice(coming, TABLE_BLOCK)]
+    widths = [0] * len(head)
+    while block:
+        cells = [[_cell(value) for value in row] for row in block]
+        widths = [max(width, *(len(row[column]) for row in cells)) for column, width in enumerate(widths)]
+        for row in cells:
+            click.echo("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+        block = list(islice(coming, TABLE_BLOCK))
 
 
 def print_fields(fields: Mapping[str, object]) -> None:

@@ -16,6 +16,7 @@ from mailserv.cli.common import (
     opened_store,
     print_fields,
     print_json,
+    print_json_list,
     print_table,
     refuse,
     utc_time,
@@ -28,6 +29,7 @@ from mailserv.settings import Queue
 from mailserv.store.interface import QueueEntry, Store
 
 F = TypeVar("F", bound=Callable[..., Any])
+PAGE = 1000  # rows: some ms of reading
 
 
 @click.group("queue")
@@ -50,13 +52,12 @@ def list_(as_json: bool, config: Path | None) -> None:
       mailserv queue list --json | jq '.[] | select(.next_hop == "gmail.com")'
     """
     with opened_store(read(config)) as store:
-        entries = store.queue_list()
-    now = SystemClock().now()
-    if as_json:
-        print_json([_as_json(entry) for entry in entries])
-        return
-    head = ("QUEUE ID", "STATE", "AGE", "NEXT", "TRIES", "FROM", "TO", "LAST REPLY")
-    print_table(head, [_row(entry, now) for entry in entries])
+        if as_json:
+            print_json_list(map(_as_json, _pages(store)))
+            return
+        now = SystemClock().now()
+        head = ("QUEUE ID", "STATE", "AGE", "NEXT", "TRIES", "FROM", "TO", "LAST REPLY")
+        print_table(head, (_row(entry, now) for entry in _pages(store)))
 
 
 @queue.command("show")
@@ -175,12 +176,21 @@ def _give(
     if bool(queue_ids) == everything:
         raise click.UsageError("name one or more queue ids, or say --all")
     with opened_store(read(config)) as store:
-        known = {entry.queue_id for entry in store.queue_list(queue_ids)}
+        known = {entry.queue_id for entry in store.queue_list(queue_ids)} if queue_ids else set()
         unknown = [queue_id for queue_id in queue_ids if queue_id not in known]
         changed = order(store, [] if everything else sorted(known)) if everything or known else 0
     click.echo(f"{count(changed, 'row')} {done}")
     if unknown:
         raise refuse(f"not in the queue: {', '.join(unknown)}")
+
+
+def _pages(store: Store) -> Iterator[QueueEntry]:
+    """All of the queue, a page at a time: a million rows fit in no memory, and to read them in one go would keep the
+    server's write-ahead log growing for as long as somebody's pager waits."""
+    page = store.queue_list(limit=PAGE)
+    while page:
+        yield from page
+        page = store.queue_list(after=page[-1].row_id, limit=PAGE)
 
 
 def _row(entry: QueueEntry, now: float) -> tuple[object, ...]:

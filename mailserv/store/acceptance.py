@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mailserv.errors import DuplicateError, StoreError
 from mailserv.mail.message import Acceptance, Content, Once, header_section
@@ -14,7 +15,9 @@ from mailserv.store.codec import pack_address, pack_parameters, pack_trace
 from mailserv.store.references import release
 from mailserv.store.spool import THRESHOLD, Spool, check_queue_id
 from mailserv.store.totals import FITS, Fit, Quota, fit
-from mailserv.store.writer import Work
+from mailserv.store.writer import Work, Writer
+
+T = TypeVar("T")
 
 INSERT_MESSAGE = """
     INSERT INTO message (queue_id, reverse_path, parameters, received_at, login, peer_ip, size, file, content)
@@ -113,6 +116,20 @@ def commit(work: Work, prepared: Prepared, notices: Sequence[Prepared]) -> Fit |
         for each in notices:
             insert(work, each, is_bounce=True)
     return found
+
+
+def with_bounces(writer: Writer, spool: Spool, bounces: Sequence[Prepared], action: Callable[[Work], T]) -> T:
+    """Have an action committed that writes these, too. On an error their files are gone."""
+    files = [each.file for each in bounces if each.file]
+    try:
+        result = writer.run(action, sum(each.weight for each in bounces), frees=True)
+    except StoreError:
+        for file in files:
+            spool.discard(file)
+        raise
+    for file in files:
+        spool.claimed(file)
+    return result
 
 
 def insert(work: Work, prepared: Prepared, *, is_bounce: bool = False) -> None:

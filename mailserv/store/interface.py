@@ -293,7 +293,12 @@ class Store(Protocol):
 
     # queue, for operators (`queue_ids` empty: all). Each returns how many rows changed, works in small transactions,
     # and leaves claimed rows alone: they are being delivered.
-    def queue_list(self, queue_ids: Sequence[str] = ()) -> list[QueueEntry]: ...
+    def queue_list(
+        self, queue_ids: Sequence[str] = (), *, after: int = 0, limit: int | None = None
+    ) -> list[QueueEntry]:
+        """Rows in the order of their ids, above `after`, at most `limit`: who shows a long queue takes it in pages."""
+        ...
+
     def queue_counts(self) -> dict[str, int]:
         """Rows in each state (ready, claimed, held, quarantined), for metrics."""
         ...

@@ -22,12 +22,13 @@ BATCH = 50  # rows in one transaction: even if each frees 256 KiB of pages it st
 LIST_ALL = """
     SELECT queue.id, message.queue_id, state, reverse_path, forward_path, transport, next_hop, message.size,
         received_at, not_before, attempts, last_reply, login, remote
-    FROM queue JOIN message ON message.id = queue.message_id ORDER BY queue.id"""
+    FROM queue JOIN message ON message.id = queue.message_id WHERE queue.id > ? ORDER BY queue.id LIMIT ?"""
 LIST_SOME = """
     SELECT queue.id, message.queue_id, state, reverse_path, forward_path, transport, next_hop, message.size,
         received_at, not_before, attempts, last_reply, login, remote
     FROM queue JOIN message ON message.id = queue.message_id
-    WHERE message_id IN (SELECT id FROM message WHERE queue_id IN (SELECT value FROM json_each(?))) ORDER BY queue.id"""
+    WHERE message_id IN (SELECT id FROM message WHERE queue_id IN (SELECT value FROM json_each(?)))
+    AND queue.id > ? ORDER BY queue.id LIMIT ?"""
 # Each keyed by the row's id and walking upwards, so that one batch costs the same wherever it is in the queue.
 BATCH_ALL = "SELECT id, message_id, state, transport, next_hop FROM queue WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
 BATCH_SOME = """
@@ -93,9 +94,10 @@ def carry_out(writer: Writer, order: Order, queue_ids: Sequence[str], now: float
 
 def start(writer: Writer, waiting: Sequence[tuple[int, int]], now: float) -> int:
     """Rows that `waiting` found are due now. How many messages they were of. Raises StoreError."""
-    if waiting:
-        rows = msgspec.json.encode([row_id for row_id, _ in waiting]).decode()
-        _in_batches(writer, RETRY, (BATCH_ROWS, rows), now)
+    for at in range(0, len(waiting), BATCH):
+        row_ids = [row_id for row_id, _ in waiting[at : at + BATCH]]
+        batch = (BATCH_ROWS, msgspec.json.encode(row_ids).decode())
+        writer.run(_batch(RETRY, batch, 0, max(row_ids), now), frees=True)
     return len({message_id for _, message_id in waiting})
 
 
@@ -149,12 +151,15 @@ def _note(work: Work, event: str, message_ids: Sequence[int], now: float) -> Non
         )
 
 
-def entries(connection: sqlite3.Connection, queue_ids: Sequence[str]) -> list[QueueEntry]:
+def entries(
+    connection: sqlite3.Connection, queue_ids: Sequence[str], after: int = 0, limit: int | None = None
+) -> list[QueueEntry]:
     """The queue as an operator sees it, oldest row first."""
+    part = (after, -1 if limit is None else limit)
     if queue_ids:
-        cursor = connection.execute(LIST_SOME, (msgspec.json.encode(list(queue_ids)).decode(),))
+        cursor = connection.execute(LIST_SOME, (msgspec.json.encode(list(queue_ids)).decode(), *part))
     else:
-        cursor = connection.execute(LIST_ALL)
+        cursor = connection.execute(LIST_ALL, part)
     return [
         QueueEntry(
             row_id=row_id,

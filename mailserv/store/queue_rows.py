@@ -37,8 +37,19 @@ RECLAIM = """
 QUARANTINE = """
     UPDATE queue SET state = 'quarantined', owner = '', until = 0
     WHERE id = ? AND state = 'claimed' AND owner = ?"""
+# From the first row of one destination to the first of the next, by the index: a million rows for one dead smarthost cost
+# no more than one (GROUP BY reads them all: 0.4 s, after each order of an operator).
 DESTINATIONS = """
-    SELECT transport, next_hop, min(not_before) FROM queue WHERE state = 'ready' GROUP BY transport, next_hop"""
+    WITH RECURSIVE first(id) AS (
+        SELECT (SELECT id FROM queue WHERE state = 'ready' ORDER BY transport, next_hop, not_before LIMIT 1)
+        UNION ALL
+        SELECT coalesce(
+            (SELECT id FROM queue AS later WHERE later.state = 'ready' AND later.transport = queue.transport
+                AND later.next_hop > queue.next_hop ORDER BY later.next_hop, later.not_before LIMIT 1),
+            (SELECT id FROM queue AS later WHERE later.state = 'ready' AND later.transport > queue.transport
+                ORDER BY later.transport, later.next_hop, later.not_before LIMIT 1))
+        FROM first JOIN queue ON queue.id = first.id)
+    SELECT transport, next_hop, not_before FROM first JOIN queue ON queue.id = first.id"""
 
 ENDS = frozenset({State.DONE, State.FAILED})
 
@@ -148,6 +159,6 @@ def quarantine(work: Work, owner: str, queue_id: str, row_ids: Iterable[int], re
 
 
 def destinations(connection: sqlite3.Connection) -> list[tuple[Route, float]]:
-    """Every destination with ready rows, and when its first is due. Reads the whole index of ready rows."""
+    """Every destination with ready rows, and when its first is due."""
     rows = connection.execute(DESTINATIONS).fetchall()
     return [(Route(transport, next_hop), due) for transport, next_hop, due in rows]

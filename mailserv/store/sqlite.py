@@ -18,7 +18,7 @@ from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
 from mailserv.store import accounts, deliveries, maildrop, once, plugin_tables, queue_admin, queue_rows
 from mailserv.store import trace as traces
-from mailserv.store.acceptance import commit, prepare
+from mailserv.store.acceptance import commit, prepare, with_bounces
 from mailserv.store.ballast import Ballast
 from mailserv.store.beside import Beside
 from mailserv.store.connection import (
@@ -254,23 +254,15 @@ class SqliteStore:
     ) -> None:
         queue_rows.check_states(settlements)
         prepared = [prepare(each, self._spool) for each in bounces]
-        files = [each.file for each in prepared if each.file]
         rows, now = traces.rows_of(trace), self._clock.now()
 
         def action(work: Work) -> None:
             queue_rows.settle(work, owner, settlements, prepared, rows, now)
 
-        if not wait and not files:
+        if not wait and not any(each.file for each in prepared):
             self.writer.post(action)
-            return
-        try:
-            self.writer.run(action, sum(each.weight for each in prepared), frees=True)
-        except StoreError:
-            for file in files:
-                self._spool.discard(file)
-            raise
-        for file in files:
-            self._spool.claimed(file)
+        else:
+            with_bounces(self.writer, self._spool, prepared, action)
 
     def renew(self, owner: str, until: float) -> None:
         self.writer.run(lambda work: queue_rows.renew(work, owner, until), frees=True)
@@ -294,9 +286,11 @@ class SqliteStore:
 
     # queue, for operators
 
-    def queue_list(self, queue_ids: Sequence[str] = ()) -> list[QueueEntry]:
+    def queue_list(
+        self, queue_ids: Sequence[str] = (), *, after: int = 0, limit: int | None = None
+    ) -> list[QueueEntry]:
         with self._readers.connection() as connection:
-            return queue_admin.entries(connection, queue_ids)
+            return queue_admin.entries(connection, queue_ids, after, limit)
 
     def queue_counts(self) -> dict[str, int]:
         with self._readers.connection() as connection:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench.cli import WORKLOADS, parser
-from bench.report import PAGE, put_between_marks
+from bench.report import PAGE, put_between_marks, section
 from bench.tables import plot, table
 from bench.workload import Column, Options, Results, Workload
 
@@ -35,9 +35,17 @@ def test_a_table_has_medians_ranges_and_how_many_times_better_ours_is() -> None:
 def test_a_plot_has_a_bar_for_each_row() -> None:
     found = results()
     found.add("50", "mailserv", {"rate": 1000.0})
-    drawn = plot(replace(WORKLOAD, plot="rate"), found, ("10", "50"), ("a", "mailserv"))
+    title, *drawn = plot(COLUMNS[0], found, ("10", "50"), ("a", "mailserv"))
+    assert title == "rate/s"
     assert [line.count("█") for line in drawn] == [12, 50, 25]
     assert drawn[-1] == f"50, mailserv {'█' * 25} 1,000"
+
+
+def test_a_section_has_the_plots_that_its_workload_wants() -> None:
+    drawn = replace(WORKLOAD, plots=("wait",))
+    lines = section(drawn, results(), ("10", "50"), {"a": "a 1", "mailserv": "m 1"}, command="bench/run W0", rounds=3)
+    start = lines.index("```")
+    assert lines[start + 1 : start + 5] == ["wait ms", f"10, a        {'█' * 50} 30.0", "10, mailserv ███ 2.0", "```"]
 
 
 def test_without_ours_there_are_no_ratios() -> None:

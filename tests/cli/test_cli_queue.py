@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from mailserv.cli.queue import PAGE
+
 Command = Any  # tests/cli/conftest.py
 Put = Callable[..., str]
 
@@ -49,6 +51,17 @@ def test_an_empty_queue_is_an_empty_table(mailserv: Command, queued: Put) -> Non
     assert mailserv("queue", "drop", "--all").out == "1 row dropped\n"
     assert json.loads(mailserv("queue", "list", "--json").out) == []
     assert len(mailserv("queue", "list").out.splitlines()) == 1
+
+
+def test_a_queue_of_several_pages_is_listed_whole(mailserv: Command, queued: Put) -> None:
+    recipients = [f"user{number}@example.net" for number in range(PAGE + 1)]
+    queued("06AAAAAAAAAAAAAA", *recipients, at=1767225600.0)
+    queued("06BBBBBBBBBBBBBB", "the.last.with.a.long.name@example.net", at=1767225600.0)
+    rows = json.loads(mailserv("queue", "list", "--json").out)
+    assert [row["forward_path"] for row in rows] == [*recipients, "the.last.with.a.long.name@example.net"]
+    lines = mailserv("queue", "list").out.splitlines()
+    assert len(lines) == 1 + len(rows)
+    assert "the.last.with.a.long.name@example.net" in lines[-1]
 
 
 def test_one_message_is_shown_with_its_trace(mailserv: Command, queued: Put) -> None:

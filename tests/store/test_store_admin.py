@@ -49,6 +49,17 @@ def test_the_list_shows_what_an_operator_asks_about(store: Store) -> None:
     assert store.queue_list(["Q2", "unknown"]) == [second]
 
 
+def test_a_long_queue_is_listed_in_pages(store: Store) -> None:
+    for number in range(5):
+        store.accept(to_queue(f"Q{number}"))
+    page = store.queue_list(limit=2)
+    assert [entry.queue_id for entry in page] == ["Q0", "Q1"]
+    page = store.queue_list(after=page[-1].row_id, limit=2)
+    assert [entry.queue_id for entry in page] == ["Q2", "Q3"]
+    assert [entry.queue_id for entry in store.queue_list(after=page[-1].row_id)] == ["Q4"]
+    assert [entry.queue_id for entry in store.queue_list(["Q1", "Q3"], after=page[0].row_id, limit=9)] == ["Q3"]
+
+
 def test_retry_makes_ready_rows_due_and_calls_back(store: Store) -> None:
     for queue_id in ("Q1", "Q2"):
         store.accept(to_queue(queue_id, at=5000.0))
@@ -83,6 +94,14 @@ def test_start_makes_the_ready_rows_of_a_domain_due_and_no_others(
     due = [(entry.queue_id, entry.forward_path) for entry in store.queue_list() if entry.not_before == 7.0]
     assert list(dict.fromkeys(queue_id for queue_id, _ in due)) == messages
     assert ("Q1", "z@x.example") not in due
+
+
+def test_start_reaches_every_row_of_a_long_queue(store: Store) -> None:
+    to = [Address(f"user{number}", "far.example") for number in range(120)]
+    for number in range(2):
+        store.accept(to_queue(f"Q{number}", *to))
+    assert store.queue_start("far.example", subdomains=False, now=7.0) == 2
+    assert {entry.not_before for entry in store.queue_list()} == {7.0}
 
 
 def test_start_leaves_what_is_held_alone(store: Store) -> None:

@@ -65,7 +65,8 @@ PLANS = {  # query -> what its plan must use
     queue_admin.BATCH_ALL: BY_ID,
     queue_admin.BATCH_SOME: "queue_by_message (message_id=?",
     queue_admin.BATCH_ROWS: BY_ID,
-    queue_admin.LIST_SOME: "queue_by_message (message_id=?)",
+    queue_admin.LIST_ALL: BY_ID + " (rowid>?)",
+    queue_admin.LIST_SOME: "queue_by_message (message_id=?",
 }
 
 
@@ -95,6 +96,15 @@ def test_a_hot_query_uses_its_index(analysed: Path, sql: str) -> None:
 
 def test_taking_back_leases_reads_the_claimed_rows_only(analysed: Path) -> None:
     assert plan(analysed, queue_rows.RECLAIM) == ["SCAN queue USING INDEX queue_claimed"]
+
+
+def test_destinations_are_found_without_reading_their_rows(analysed: Path) -> None:
+    steps = plan(analysed, queue_rows.DESTINATIONS)
+    assert any("queue_ready (transport=? AND next_hop>?)" in step for step in steps), steps
+    assert any("queue_ready (transport>?)" in step for step in steps), steps
+    # The walk over the index ends with its first entry (LIMIT 1).
+    walks = {step for step in steps if step.startswith("SCAN") and "CONSTANT" not in step}
+    assert walks == {"SCAN first", "SCAN queue USING INDEX queue_ready"}, steps
 
 
 def test_counting_reads_no_table(analysed: Path) -> None:

@@ -280,9 +280,16 @@ def test_destinations_are_told_with_the_time_of_their_first_row(store: Store) ->
     store.accept(to_queue("Q1", at=20.0))
     store.accept(to_queue("Q2", at=10.0))
     store.accept(to_queue("Q3", route=other, at=30.0))
-    assert sorted(store.destinations()) == [(other, 30.0), (HOP, 10.0)]
+    store.accept(to_queue("Q4", route=Route("smtp", "later.example"), at=40.0))
+    store.accept(to_queue("Q5", route=Route("pipe", "box"), at=5.0))
+    rest = [(Route("pipe", "box"), 5.0), (Route("smtp", "later.example"), 40.0)]
+    assert store.destinations() == [(other, 30.0), rest[0], (HOP, 10.0), rest[1]]
     claim(store)
-    assert store.destinations() == [(other, 30.0)]
+    assert store.destinations() == [(other, 30.0), *rest]
+
+
+def test_an_empty_queue_has_no_destinations(store: Store) -> None:
+    assert store.destinations() == []
 
 
 def test_content_is_whole_in_a_delivery_even_for_messages_read_late(store: Store) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.errors import Failed
 from bench.load import OCTETS
-from bench.server import MAILBOX, SECRET, Server, Wanted, fill, launched, tail
+from bench.server import DATA, MAILBOX, SECRET, Server, Wanted, fill, launched, tail
 from bench.smtp_client import message
 from bench.tree import Tree
 from bench.waiting import START_SECONDS, wait_until
@@ -51,7 +51,7 @@ class Mailserv:
         plugins = self._plugins(folder / "plugins") if self.plugins else ""
         blanks = {"domains": domains, "limits": "\n".join(limits), "plugins": plugins}
         fill(HERE / "mailserv.toml", config, next_hop=wanted.next_hop, sessions=wanted.sessions, **blanks)
-        data = folder / "data"
+        data = folder / DATA
         _fill(data, wanted.maildrops)
         with launched([*COMMAND, "serve", "--config", config], folder, env={"PYTHONPATH": ""}) as process:
             log = folder / "log"
@@ -88,10 +88,13 @@ def _commit() -> list[str]:
 
 
 def _fill(data: Path, maildrops: Mapping[str, int]) -> None:
-    """As `mailserv user add` and then `mailserv mailbox import` do it, but all in one process and with one hash."""
+    """As `mailserv user add` and then `mailserv mailbox import` do it, but all in one process and with one hash. Who is
+    there already stays as he is."""
     hashed = hash_password(SECRET)
     with closing(open_store(data, SystemClock(), exclusive=False)) as store:
         for user, messages in maildrops.items():
+            if store.has_account(user):
+                continue
             store.add_account(user, hashed, 0.0)
             imported = (_message(user, number) for number in range(messages))
             while batch := list(islice(imported, BATCH)):
