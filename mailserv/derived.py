@@ -9,12 +9,19 @@ from collections.abc import Callable
 
 from mailserv.config import parse_listen_address
 from mailserv.deliver.tls_policy import HopPolicy, hop_policies
-from mailserv.errors import ConfigError
+from mailserv.errors import ConfigError, PluginError
+from mailserv.hooks.runner import Runner
 from mailserv.logging import get_logger
+from mailserv.mail import reply
+from mailserv.mail.address import Address
 from mailserv.mail.ip import is_loopback
+from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import parse_route
 from mailserv.net.tls import Certificates
+from mailserv.route.asking import RouteHooks
+from mailserv.route.router import Router
 from mailserv.settings import Settings
+from mailserv.store.interface import Store
 
 _log = get_logger("server")
 SPARE_FILES = 128  # file descriptors besides one for each session: database, spool, deliveries
@@ -56,6 +63,30 @@ def plaintext_rule(settings: Settings) -> Callable[[str], bool]:
             return lambda _: False
         case "loopback":
             return is_loopback
+
+
+def router_of(settings: Settings, store: Store, runner: Runner) -> Router:
+    """Where mail goes by these settings, these accounts and these plugins."""
+
+    def first_account(domain: str) -> str | None:
+        addresses = sorted(account.address for account in store.accounts())
+        return next((address for address in addresses if not domain or address.endswith(f"@{domain}")), None)
+
+    return Router.from_settings(
+        settings,
+        store.has_account,
+        first_account=first_account,
+        local_ips=own_ips(settings),
+        hooks=RouteHooks(runner),
+    )
+
+
+def resolve_for_notice(router: Router, address: Address) -> Resolution:
+    """Raises PluginError when a plugin that knows where has failed: the notice waits, it goes to nobody else."""
+    resolution = router.resolve(address)
+    if resolution.refusal is reply.LOCAL_ERROR:
+        raise PluginError("?", "resolve_recipient", resolution.steps[-1] if resolution.steps else "it failed")
+    return resolution
 
 
 def own_ips(settings: Settings) -> list[str]:

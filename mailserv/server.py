@@ -27,13 +27,13 @@ from mailserv.derived import (
     as_reloaded,
     certificates,
     chance,
-    own_ips,
     plaintext_rule,
     policies_of_hops,
     raise_file_limit,
+    resolve_for_notice,
+    router_of,
     secret,
 )
-from mailserv.errors import PluginError
 from mailserv.filter.checks import Checks
 from mailserv.filter.limits import ConnectionRate, LoginThrottle
 from mailserv.filter.logins import Logins
@@ -43,11 +43,9 @@ from mailserv.hooks.paused import PausedFile
 from mailserv.hooks.rooms import Rooms
 from mailserv.logging import get_logger
 from mailserv.mail import reply
-from mailserv.mail.address import Address
 from mailserv.mail.peer import Peer
 from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.reply import Reply
-from mailserv.mail.resolution import Resolution
 from mailserv.mailboxes.keeper import Keeper
 from mailserv.mailboxes.quotas import Quotas
 from mailserv.mailboxes.rules import Rules
@@ -63,8 +61,6 @@ from mailserv.protocol.pop3_extensions import Pop3ExtensionTable
 from mailserv.queue.asking import QueueHooks
 from mailserv.queue.dispatcher import Dispatcher
 from mailserv.resolver import Resolver
-from mailserv.route.asking import RouteHooks
-from mailserv.route.router import Router
 from mailserv.settings import Service, Settings
 from mailserv.store.disk import DISK, Disk
 from mailserv.store.interface import Store
@@ -183,7 +179,7 @@ class Server:
         self._queue_ids = QueueIds(self._rng)
         self._bouncer = Bouncer(
             hostname=settings.hostname,
-            resolve=self._resolve_for_notice,
+            resolve=lambda address: resolve_for_notice(self._smtp.router, address),
             queue_ids=self._queue_ids,
             hooks=NoticeHooks(plugins.runner),
         )
@@ -242,18 +238,11 @@ class Server:
         passwords = Passwords(self._clock, secret(), limits.password_cache)
         logins = Logins(self.store, throttle, passwords, self._plugins.runner, self._plugins.mechanisms)
         rules = Rules.from_settings(settings.mailboxes)
-        router = Router.from_settings(
-            settings,
-            self.store.has_account,
-            first_account=self._first_account,
-            local_ips=own_ips(settings),
-            hooks=RouteHooks(self._plugins.runner),
-        )
         smtp = Context(
             settings=settings,
             clock=self._clock,
             store=self.store,
-            router=router,
+            router=router_of(settings, self.store, self._plugins.runner),
             quotas=Quotas(rules, self.store.mailboxes),
             checks=self._checks,
             bouncer=self._bouncer,
@@ -387,14 +376,3 @@ class Server:
     def _stop_queue(self) -> None:
         now = self._clock.monotonic()
         self._dispatcher.stop(max(getattr(self, "_stop_at", now), now + STOP_WORKERS))
-
-    def _resolve_for_notice(self, address: Address) -> Resolution:
-        """Raises PluginError when a plugin that knows where has failed: the notice waits, it goes to nobody else."""
-        resolution = self._smtp.router.resolve(address)
-        if resolution.refusal is reply.LOCAL_ERROR:
-            raise PluginError("?", "resolve_recipient", resolution.steps[-1] if resolution.steps else "it failed")
-        return resolution
-
-    def _first_account(self, domain: str) -> str | None:
-        addresses = sorted(account.address for account in self.store.accounts())
-        return next((address for address in addresses if not domain or address.endswith(f"@{domain}")), None)

@@ -11,6 +11,7 @@ from mailserv.config import Loaded, load
 from mailserv.config.problems import did_you_mean
 from mailserv.errors import ConfigError
 from mailserv.hooks.host import SHIPPED_EXTENSIONS, Plugins, load_plugins
+from mailserv.hooks.rooms import Rooms
 from mailserv.mail.route import MAILBOX, SMTP
 from mailserv.route.table import RoutingTable
 from mailserv.settings import Routed, Settings
@@ -40,8 +41,8 @@ def _plugins(settings: Settings) -> None:
         raise ConfigError(problems)
 
 
-def enabled_plugins(settings: Settings) -> Plugins:
-    """Imported and configured, with no server around them. Raises ConfigError."""
+def enabled_plugins(settings: Settings, rooms: Rooms | None = None) -> Plugins:
+    """Imported and configured, with no server around them; `rooms`: what they may use. Raises ConfigError."""
     plugins = settings.plugins
     return load_plugins(
         plugins.enabled,
@@ -51,6 +52,7 @@ def enabled_plugins(settings: Settings) -> Plugins:
         hostname=settings.hostname,
         clock=SystemClock(),
         policies=plugins.policy,
+        rooms=rooms,
     )
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from mailserv.cli.common import (
     config_option,
-    count,
     json_option,
     opened_store,
     print_fields,
@@ -22,14 +20,12 @@ from mailserv.cli.common import (
     utc_time,
 )
 from mailserv.cli.config import read
+from mailserv.cli.queue_orders import ORDERS, pages
 from mailserv.clock import SystemClock
 from mailserv.mail.trace import TraceEntry
 from mailserv.queue.schedule import give_up_after, next_attempt
 from mailserv.settings import Queue
-from mailserv.store.interface import QueueEntry, Store
-
-F = TypeVar("F", bound=Callable[..., Any])
-PAGE = 1000  # rows: some ms of reading
+from mailserv.store.interface import QueueEntry
 
 
 @click.group("queue")
@@ -53,11 +49,11 @@ def list_(as_json: bool, config: Path | None) -> None:
     """
     with opened_store(read(config)) as store:
         if as_json:
-            print_json_list(map(_as_json, _pages(store)))
+            print_json_list(map(_as_json, pages(store)))
             return
         now = SystemClock().now()
         head = ("QUEUE ID", "STATE", "AGE", "NEXT", "TRIES", "FROM", "TO", "LAST REPLY")
-        print_table(head, (_row(entry, now) for entry in _pages(store)))
+        print_table(head, (_row(entry, now) for entry in pages(store)))
 
 
 @queue.command("show")
@@ -87,45 +83,8 @@ def show(queue_id: str, as_json: bool, config: Path | None) -> None:
     print_table(("TIME", "EVENT", "RECIPIENT", "DETAIL"), [_trace_row(entry) for entry in trace])
 
 
-def _order(command: F) -> F:
-    """What every order takes: queue ids, or --all."""
-    ids = click.argument("queue_ids", nargs=-1, metavar="[QUEUE_ID]...")
-    everything = click.option("--all", "everything", is_flag=True, help="Every row of the queue.")
-    return ids(everything(config_option(command)))
-
-
-@queue.command("retry")
-@_order
-def retry(queue_ids: tuple[str, ...], everything: bool, config: Path | None) -> None:
-    """Try waiting rows now instead of at their time.
-
-    \b
-    Examples:
-      mailserv queue retry 06B2K7XG1Q4S0M3F
-      mailserv queue retry --all
-    """
-    _give(queue_ids, everything, config, "due now", lambda store, ids: store.queue_retry(ids, SystemClock().now()))
-
-
-@queue.command("hold")
-@_order
-def hold(queue_ids: tuple[str, ...], everything: bool, config: Path | None) -> None:
-    """Keep waiting rows back until they are released; they do not expire meanwhile."""
-    _give(queue_ids, everything, config, "held", lambda store, ids: store.queue_hold(ids))
-
-
-@queue.command("release")
-@_order
-def release(queue_ids: tuple[str, ...], everything: bool, config: Path | None) -> None:
-    """Let held and quarantined rows go on; they are due now."""
-    _give(queue_ids, everything, config, "released", lambda store, ids: store.queue_release(ids, SystemClock().now()))
-
-
-@queue.command("drop")
-@_order
-def drop(queue_ids: tuple[str, ...], everything: bool, config: Path | None) -> None:
-    """Delete rows for good. Nobody is told: there is no bounce."""
-    _give(queue_ids, everything, config, "dropped", lambda store, ids: store.queue_drop(ids, SystemClock().now()))
+for each in ORDERS:
+    queue.add_command(each)
 
 
 @queue.command("simulate")
@@ -163,34 +122,6 @@ def _plan(entry: QueueEntry, settings: Queue) -> Iterator[tuple[float, str]]:
             yield at, "give up" if not entry.reverse_path else "give up and bounce"
             return
         attempts, at = attempts + 1, following
-
-
-def _give(
-    queue_ids: tuple[str, ...],
-    everything: bool,
-    config: Path | None,
-    done: str,
-    order: Callable[[Store, Sequence[str]], int],
-) -> None:
-    """Carry out one order, and say how many rows it changed. No id and no --all is a mistake, not "all"."""
-    if bool(queue_ids) == everything:
-        raise click.UsageError("name one or more queue ids, or say --all")
-    with opened_store(read(config)) as store:
-        known = {entry.queue_id for entry in store.queue_list(queue_ids)} if queue_ids else set()
-        unknown = [queue_id for queue_id in queue_ids if queue_id not in known]
-        changed = order(store, [] if everything else sorted(known)) if everything or known else 0
-    click.echo(f"{count(changed, 'row')} {done}")
-    if unknown:
-        raise refuse(f"not in the queue: {', '.join(unknown)}")
-
-
-def _pages(store: Store) -> Iterator[QueueEntry]:
-    """All of the queue, a page at a time: a million rows fit in no memory, and to read them in one go would keep the
-    server's write-ahead log growing for as long as somebody's pager waits."""
-    page = store.queue_list(limit=PAGE)
-    while page:
-        yield from page
-        page = store.queue_list(after=page[-1].row_id, limit=PAGE)
 
 
 def _row(entry: QueueEntry, now: float) -> tuple[object, ...]:

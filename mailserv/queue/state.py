@@ -26,6 +26,7 @@ class Event(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
     DROP = "drop"
+    BOUNCE = "bounce"
 
 
 NEXT_STATE: dict[tuple[State, Event], State] = {  # an absent pair does not happen, and changes nothing when asked for
@@ -33,6 +34,7 @@ NEXT_STATE: dict[tuple[State, Event], State] = {  # an absent pair does not happ
     (State.READY, Event.RETRY): State.READY,
     (State.READY, Event.HOLD): State.HELD,
     (State.READY, Event.DROP): State.DROPPED,
+    (State.READY, Event.BOUNCE): State.FAILED,
     (State.READY, Event.DAMAGE): State.QUARANTINED,
     (State.CLAIMED, Event.DELIVER): State.DONE,
     (State.CLAIMED, Event.DEFER): State.READY,
@@ -41,8 +43,10 @@ NEXT_STATE: dict[tuple[State, Event], State] = {  # an absent pair does not happ
     (State.CLAIMED, Event.EXPIRE): State.READY,
     (State.HELD, Event.RELEASE): State.READY,
     (State.HELD, Event.DROP): State.DROPPED,
+    (State.HELD, Event.BOUNCE): State.FAILED,
     (State.QUARANTINED, Event.RELEASE): State.READY,
     (State.QUARANTINED, Event.DROP): State.DROPPED,
+    (State.QUARANTINED, Event.BOUNCE): State.FAILED,
 }
 
 MEANING: dict[State, str] = {
@@ -77,6 +81,7 @@ CAUSE: dict[Event, str] = {
     Event.HOLD: "`mailserv queue hold`",
     Event.RELEASE: "`mailserv queue release`",
     Event.DROP: "`mailserv queue drop`",
+    Event.BOUNCE: "`mailserv queue bounce`: given up by an operator, with its bounce in the same transaction",
 }
 
 

@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from mailserv.mail.delivery import Delivery, QueuedRow
+from mailserv.mail.message import BytesContent, Content
 from mailserv.mail.route import Route
 from mailserv.store.codec import Undecodable, unpack_address, unpack_parameters
 from mailserv.store.connection import Readers
@@ -16,6 +17,10 @@ from mailserv.store.spool import Spool
 READ_HEAD = "SELECT queue_id, reverse_path, parameters, received_at, login FROM message WHERE id = ?"
 READ_ROW = """
     SELECT forward_path, original, parameters, attempts, delay_notified FROM queue WHERE id = ?"""
+
+OPEN = """
+    SELECT queue.id, message_id, transport, next_hop FROM queue JOIN message ON message.id = queue.message_id
+    WHERE message.queue_id = ? AND state IN ('ready', 'held', 'quarantined') ORDER BY queue.id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,18 @@ def load(readers: Readers, spool: Spool, route: Route, claimed: Claimed) -> tupl
     return deliveries, broken
 
 
+def load_open(readers: Readers, spool: Spool, queue_id: str) -> Delivery | None:
+    """The rows of a message that nobody is delivering, whatever their destinations; None when there are none. What is
+    damaged is left out: rows, and the content. Raises StoreError."""
+    with readers.connection() as connection:
+        found = connection.execute(OPEN, (queue_id,)).fetchall()
+        if not found:
+            return None
+        _, message_id, *route = found[0]
+        row_ids = [row[0] for row in found]
+        return _load_message(connection, readers, spool, Route(*route), message_id, row_ids, [], BytesContent(b""))
+
+
 def _load_message(
     connection: sqlite3.Connection,
     readers: Readers,
@@ -50,16 +67,16 @@ def _load_message(
     message_id: int,
     row_ids: list[int],
     broken: list[Broken],
+    instead: Content | None = None,
 ) -> Delivery | None:
+    """`instead`: of content that is damaged."""
     queue_id = ""
     try:
         head = connection.execute(READ_HEAD, (message_id,)).fetchone()
         if head is None:
             raise Damaged("the message's row is missing")
         queue_id, reverse_path, parameters, received_at, login = head
-        content = read_content(connection, readers, spool, message_id)
-        if content is None:
-            raise Damaged("the message's row is missing")
+        content = _content(connection, readers, spool, message_id, instead)
         mail_parameters = unpack_parameters(parameters)
     except (Damaged, sqlite3.Error, *Undecodable) as error:
         broken.append(Broken(queue_id, tuple(row_ids), _reason(error)))
@@ -77,6 +94,21 @@ def _load_message(
         route=route,
         rows=rows,
     )
+
+
+def _content(
+    connection: sqlite3.Connection, readers: Readers, spool: Spool, message_id: int, instead: Content | None
+) -> Content:
+    try:
+        content = read_content(connection, readers, spool, message_id)
+        if content is None:
+            raise Damaged("the message's row is missing")
+    except (Damaged, sqlite3.Error) as error:
+        if instead is None:
+            raise
+        _reason(error)
+        return instead
+    return content
 
 
 def _load_rows(

@@ -293,10 +293,8 @@ class Store(Protocol):
 
     # queue, for operators (`queue_ids` empty: all). Each returns how many rows changed, works in small transactions,
     # and leaves claimed rows alone: they are being delivered.
-    def queue_list(
-        self, queue_ids: Sequence[str] = (), *, after: int = 0, limit: int | None = None
-    ) -> list[QueueEntry]:
-        """Rows in the order of their ids, above `after`, at most `limit`: who shows a long queue takes it in pages."""
+    def queue_list(self, queue_ids: Sequence[str] = (), *, after: int = 0, limit: int = -1) -> list[QueueEntry]:
+        """Rows in the order of their ids, above `after`, at most `limit` (-1: all): a long queue is shown in pages."""
         ...
 
     def queue_counts(self) -> dict[str, int]:
@@ -322,6 +320,16 @@ class Store(Protocol):
 
     def queue_drop(self, queue_ids: Sequence[str], now: float) -> int:
         """Ready, held and quarantined rows go, and content that nobody refers to any more. Nobody is told."""
+        ...
+
+    def queue_open(self, queue_id: str) -> Delivery | None:
+        """A message's rows that are ready, held or quarantined; None: there are none. Damaged content is empty."""
+        ...
+
+    def queue_give_up(
+        self, rows: Sequence[QueuedRow], bounces: Sequence[Acceptance], trace: Iterable[tuple[str, TraceEntry]]
+    ) -> bool:
+        """As `settle`, for rows of `queue_open` that fail. False, with nothing done, when one is claimed or gone by now."""
         ...
 
     # trace

@@ -152,10 +152,10 @@ def _note(work: Work, event: str, message_ids: Sequence[int], now: float) -> Non
 
 
 def entries(
-    connection: sqlite3.Connection, queue_ids: Sequence[str], after: int = 0, limit: int | None = None
+    connection: sqlite3.Connection, queue_ids: Sequence[str], after: int = 0, limit: int = -1
 ) -> list[QueueEntry]:
     """The queue as an operator sees it, oldest row first."""
-    part = (after, -1 if limit is None else limit)
+    part = (after, limit)
     if queue_ids:
         cursor = connection.execute(LIST_SOME, (msgspec.json.encode(list(queue_ids)).decode(), *part))
     else:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mailserv.logging import get_logger
-from mailserv.mail.queue_state import State
 from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
-from mailserv.store.acceptance import INSERT_TRACE, Prepared, insert
+from mailserv.store.acceptance import INSERT_TRACE
 from mailserv.store.codec import pack_trace
-from mailserv.store.interface import Settlement
-from mailserv.store.references import release
 from mailserv.store.writer import Work
 
 CLAIM = """
@@ -24,12 +21,6 @@ CLAIM = """
 NEXT_DUE = """
     SELECT not_before FROM queue WHERE state = 'ready' AND transport = ? AND next_hop = ?
     ORDER BY not_before LIMIT 1"""
-IS_OURS = "SELECT 1 FROM queue WHERE id = ? AND state = 'claimed' AND owner = ?"
-SETTLE = """
-    UPDATE queue SET state = ?, owner = '', until = 0, not_before = ?, attempts = attempts + ?,
-        last_reply = coalesce(?, last_reply), remote = coalesce(?, remote), delay_notified = ?
-    WHERE id = ? AND state = 'claimed' AND owner = ? RETURNING transport, next_hop"""
-FINISH = "DELETE FROM queue WHERE id = ? AND state = 'claimed' AND owner = ? RETURNING message_id"
 RENEW = "UPDATE queue SET until = ? WHERE state = 'claimed' AND owner = ?"
 RECLAIM = """
     UPDATE queue INDEXED BY queue_claimed SET state = 'ready', owner = '', until = 0
@@ -51,8 +42,6 @@ DESTINATIONS = """
         FROM first JOIN queue ON queue.id = first.id)
     SELECT transport, next_hop, not_before FROM first JOIN queue ON queue.id = first.id"""
 
-ENDS = frozenset({State.DONE, State.FAILED})
-
 log = get_logger("store")
 
 
@@ -71,71 +60,6 @@ def claim(work: Work, route: Route, owner: str, now: float, until: float, limit:
     leased.sort(key=lambda row: (row[2], row[0]))
     next_due = execute(NEXT_DUE, (route.transport, route.next_hop)).fetchone()
     return Claimed(tuple((row[0], row[1]) for row in leased), next_due[0] if next_due else None)
-
-
-def settle(
-    work: Work,
-    owner: str,
-    settlements: Sequence[Settlement],
-    bounces: Sequence[Prepared],
-    trace: Sequence[tuple[str, float, str]],
-    now: float,
-) -> int:
-    """Write what became of rows; trace rows only if any of them changed. Returns how many were still `owner`'s.
-
-    A bounce tells of rows that failed or are late: were one of them another's by now, it might yet be delivered. Then
-    only the done ones are settled, the bounces are not sent, and the lease's end brings the others back.
-    """
-    if bounces and not _are_ours(work, owner, settlements):
-        log.warning("store_bounce_withheld", rows=[each.row.row_id for each in settlements])
-        work.files.extend(bounce.file for bounce in bounces if bounce.file)
-        settlements = [each for each in settlements if each.state == State.DONE]
-        return sum(_settle_one(work, owner, each, now) for each in settlements)
-    changed = sum(_settle_one(work, owner, each, now) for each in settlements)
-    for bounce in bounces:
-        insert(work, bounce, is_bounce=True)
-    if changed or not settlements:
-        work.connection.executemany(INSERT_TRACE, trace)
-    return changed
-
-
-def _are_ours(work: Work, owner: str, settlements: Sequence[Settlement]) -> bool:
-    execute = work.connection.execute
-    return all(
-        execute(IS_OURS, (each.row.row_id, owner)).fetchone() for each in settlements if each.state != State.DONE
-    )
-
-
-def _settle_one(work: Work, owner: str, settlement: Settlement, now: float) -> bool:
-    """Whether the row was still ours."""
-    row = settlement.row
-    if settlement.state in ENDS:
-        gone = work.connection.execute(FINISH, (row.row_id, owner)).fetchall()
-        release(work, (message_id for (message_id,) in gone))
-        return bool(gone)
-    kept = work.connection.execute(
-        SETTLE,
-        (
-            str(settlement.state),
-            settlement.not_before,
-            int(settlement.counts_attempt),
-            str(settlement.reply) if settlement.reply is not None else None,
-            settlement.remote or None,
-            int(row.delay_notified or settlement.delay_notified),
-            row.row_id,
-            owner,
-        ),
-    ).fetchall()
-    if settlement.state == State.READY and settlement.not_before <= now:
-        work.queued.update(Route(*each) for each in kept)
-    return bool(kept)
-
-
-def check_states(settlements: Sequence[Settlement]) -> None:
-    """Raises ValueError for a state that no settlement leads to."""
-    for each in settlements:
-        if each.state not in ENDS and each.state not in {State.READY, State.HELD}:
-            raise ValueError(f"a row cannot be settled as {each.state!r}")
 
 
 def renew(work: Work, owner: str, until: float) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 from mailserv.clock import Clock
 from mailserv.errors import MailboxFull, StoreError, StoreUnavailable
 from mailserv.logging import get_logger
-from mailserv.mail.delivery import Delivery
+from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.message import Acceptance, Content
 from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
-from mailserv.store import accounts, deliveries, maildrop, once, plugin_tables, queue_admin, queue_rows
+from mailserv.store import accounts, deliveries, maildrop, once, plugin_tables, queue_admin, queue_rows, settling
 from mailserv.store import trace as traces
-from mailserv.store.acceptance import commit, prepare, with_bounces
+from mailserv.store.acceptance import commit, prepare
 from mailserv.store.ballast import Ballast
 from mailserv.store.beside import Beside
 from mailserv.store.connection import (
@@ -41,7 +41,7 @@ from mailserv.store.plugin_tables import PluginTable
 from mailserv.store.room import Room
 from mailserv.store.spool import ContentWriter, Spool
 from mailserv.store.totals import Fit
-from mailserv.store.writer import Work, Writer
+from mailserv.store.writer import Writer
 
 DATABASE = "mailserv.db"
 
@@ -252,17 +252,7 @@ class SqliteStore:
         *,
         wait: bool = True,
     ) -> None:
-        queue_rows.check_states(settlements)
-        prepared = [prepare(each, self._spool) for each in bounces]
-        rows, now = traces.rows_of(trace), self._clock.now()
-
-        def action(work: Work) -> None:
-            queue_rows.settle(work, owner, settlements, prepared, rows, now)
-
-        if not wait and not any(each.file for each in prepared):
-            self.writer.post(action)
-        else:
-            with_bounces(self.writer, self._spool, prepared, action)
+        settling.settle(self.writer, self._spool, owner, settlements, bounces, trace, now=self._clock.now(), wait=wait)
 
     def renew(self, owner: str, until: float) -> None:
         self.writer.run(lambda work: queue_rows.renew(work, owner, until), frees=True)
@@ -286,9 +276,7 @@ class SqliteStore:
 
     # queue, for operators
 
-    def queue_list(
-        self, queue_ids: Sequence[str] = (), *, after: int = 0, limit: int | None = None
-    ) -> list[QueueEntry]:
+    def queue_list(self, queue_ids: Sequence[str] = (), *, after: int = 0, limit: int = -1) -> list[QueueEntry]:
         with self._readers.connection() as connection:
             return queue_admin.entries(connection, queue_ids, after, limit)
 
@@ -312,6 +300,14 @@ class SqliteStore:
 
     def queue_drop(self, queue_ids: Sequence[str], now: float) -> int:
         return queue_admin.carry_out(self.writer, queue_admin.DROP, queue_ids, now)
+
+    def queue_open(self, queue_id: str) -> Delivery | None:
+        return deliveries.load_open(self._readers, self._spool, queue_id)
+
+    def queue_give_up(
+        self, rows: Sequence[QueuedRow], bounces: Sequence[Acceptance], trace: Iterable[tuple[str, TraceEntry]]
+    ) -> bool:
+        return settling.give_up(self.writer, self._spool, rows, bounces, trace)
 
     # trace
 

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import email
 import json
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
-from mailserv.cli.queue import PAGE
+from mailserv.cli.queue_orders import PAGE
+from mailserv.clock import SystemClock
+from mailserv.store.sqlite import open_store
 
+MUST = '[plugins.policy.mute]\non_error = "tempfail"\n'
+MUTE = """
+from mailserv import hookimpl
+
+class Plugin:
+    def __init__(self, settings, services):
+        pass
+
+    @hookimpl
+    def dsn_policy(self, notice, row, outcome):
+        raise RuntimeError("on purpose")
+"""
 Command = Any  # tests/cli/conftest.py
 Put = Callable[..., str]
 
@@ -88,7 +104,7 @@ def test_a_message_that_has_left_the_queue_still_has_its_trace(mailserv: Command
     assert "dropped" in out
 
 
-@pytest.mark.parametrize("command", ["show", "simulate", "retry", "hold", "release", "drop"])
+@pytest.mark.parametrize("command", ["show", "simulate", "retry", "hold", "release", "drop", "bounce"])
 def test_an_unknown_queue_id_is_told(mailserv: Command, queued: Put, command: str) -> None:
     queued("06AAAAAAAAAAAAAA", "bob@example.net")
     ran = mailserv("queue", command, "06NONE")
@@ -114,11 +130,87 @@ def test_retry_makes_rows_due(mailserv: Command, queued: Put) -> None:
     assert row["not_before"] < "2100"
 
 
-@pytest.mark.parametrize("order", ["retry", "hold", "release", "drop"])
+@pytest.mark.parametrize("order", ["retry", "hold", "release", "drop", "bounce"])
 def test_an_order_without_a_queue_id_is_wrong_usage_not_all(mailserv: Command, queued: Put, order: str) -> None:
     queued("06AAAAAAAAAAAAAA", "bob@example.net")
     assert mailserv("queue", order).code == 2
     assert mailserv("queue", order, "06AAAAAAAAAAAAAA", "--all").code == 2
+    assert states(mailserv) == {"bob@example.net": "ready"}
+
+
+@pytest.mark.parametrize("order", ["retry", "hold", "release", "drop", "bounce"])
+def test_an_order_is_answered_in_json_for_programs(mailserv: Command, queued: Put, order: str) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net")
+    if order == "release":
+        mailserv("queue", "hold", "--all")
+    ran = mailserv("queue", order, "06AAAAAAAAAAAAAA", "06NONE", "--json")
+    assert (ran.code, json.loads(ran.out)) == (1, {"rows": 1, "unknown": ["06NONE"]})
+
+
+SENDERS = [  # reverse-path, who is told of it in which mailbox
+    ("alice@example.org", "Your message could not be delivered"),
+    ("", None),
+    ("nobody@example.org", "A message could not be delivered, nor its sender told"),
+]
+
+
+@pytest.mark.parametrize(("reverse_path", "subject"), SENDERS)
+def test_a_bounce_tells_the_sender_the_reason_and_never_the_null_reverse_path(
+    mailserv: Command, queued: Put, reverse_path: str, subject: str | None
+) -> None:
+    assert mailserv("user", "add", "alice@example.org", "--password-stdin", stdin="secret\n").code == 0
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", "carol@example.com", reverse_path=reverse_path)
+    mailserv("queue", "hold", "06AAAAAAAAAAAAAA")
+    queued("06BBBBBBBBBBBBBB", "dave@example.com")
+    ran = mailserv("queue", "bounce", "06AAAAAAAAAAAAAA", "--reason", "example.net has closed")
+    assert (ran.code, ran.out) == (0, "2 rows bounced\n")
+    assert states(mailserv) == {"dave@example.com": "ready"}
+    with closing(open_store(mailserv.data_dir, SystemClock(), exclusive=False)) as store:
+        told = [store.read(message) for message in store.maildrop("alice@example.org")]
+        assert "failed" in [entry.event for entry in store.trace("06AAAAAAAAAAAAAA")]
+    texts = [b"".join(content.blocks()) for content in told if content is not None]
+    if subject is None:
+        assert texts == []
+        return
+    (text,) = texts
+    dsn = email.message_from_bytes(text)
+    assert dsn["Subject"] == subject
+    (report,) = (part for part in dsn.walk() if part.get_content_type() == "message/delivery-status")
+    _, *recipients = report.get_payload()
+    assert [fields["Final-Recipient"] for fields in recipients] == [
+        "rfc822; bob@example.net",
+        "rfc822; carol@example.com",
+    ]
+    assert {fields["Status"] for fields in recipients} == {"5.0.0"}
+    assert {fields["Diagnostic-Code"] for fields in recipients} == {"x-mailserv; 554 5.0.0 example.net has closed"}
+
+
+def test_all_of_a_queue_is_bounced_and_a_sender_elsewhere_is_told_through_it(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", reverse_path="eve@example.com")
+    queued("06BBBBBBBBBBBBBB", "carol@example.net", reverse_path="")
+    assert mailserv("queue", "bounce", "--all").out == "2 rows bounced\n"
+    (row,) = json.loads(mailserv("queue", "list", "--json").out)
+    assert (row["reverse_path"], row["forward_path"]) == ("", "eve@example.com")
+
+
+@pytest.mark.parametrize("reason", ["", "two\nlines", "x" * 401, "\x1b[2J"])
+def test_a_reason_is_one_line_for_people(mailserv: Command, queued: Put, reason: str) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net")
+    assert mailserv("queue", "bounce", "--all", "--reason", reason).code == 2
+    assert states(mailserv) == {"bob@example.net": "ready"}
+
+
+def test_a_plugin_that_must_be_asked_and_fails_keeps_the_message(mailserv: Command, queued: Put) -> None:
+    folder = mailserv.folder / "plugins"
+    folder.mkdir()
+    (folder / "mute.py").write_text(MUTE)
+    mailserv.config.write_text(
+        mailserv.config.read_text() + f'[plugins]\npath = "{folder}"\nenabled = ["mute"]\n{MUST}'
+    )
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", reverse_path="eve@example.com")
+    ran = mailserv("queue", "bounce", "06AAAAAAAAAAAAAA")
+    assert ran.code == 1
+    assert "the message stays in the queue" in ran.err
     assert states(mailserv) == {"bob@example.net": "ready"}
 
 

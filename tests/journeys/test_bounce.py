@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import email
 import random
+import subprocess
+import sys
 from email.message import Message
+from pathlib import Path
 
 import pytest
 from flufl.bounce import all_failures
@@ -96,6 +99,33 @@ def test_bounce_after_five_days_and_one_delay_notice_after_four_hours() -> None:
     assert (status_of(notice)["Action"], status_of(bounce)["Action"]) == ("delayed", "failed")
     assert all_failures(notice) == ({CAROL.encode()}, set())
     assert all_failures(bounce) == (set(), {CAROL.encode()})
+
+
+def test_bounce_by_an_operator_beside_the_running_server(tmp_path: Path) -> None:
+    config = tmp_path / "mailserv.toml"
+    with ScriptedMX({"RCPT": "451 4.2.0 Not now"}) as mx, mail_server(routes=to(mx)) as server:
+        data_dir = server.server.settings.data_dir
+        config.write_text(
+            f'hostname = "mail.example.org"\ndata_dir = "{data_dir}"\nlocal_domains = ["example.org"]\n'
+            'listen = [{ service = "smtp", address = "127.0.0.1:0" }]\n'
+        )
+        server.send(ALICE, [CAROL], CONTENT, login=LOGIN)
+        server.wait_for_log("delivery")
+        command = ["queue", "bounce", "--all", "--reason", "far.example is gone", "--config", str(config)]
+        done = subprocess.run(
+            [sys.executable, "-m", "mailserv", *command], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.stderr == ""
+        (raw,) = server.wait_for_mail(ALICE)
+        assert server.queue() == []
+        queue_id = server.log.matching("accepted")[0]["queue_id"]
+        told = [entry.event for entry in server.trace(queue_id)]
+    assert done.stdout == "1 row bounced\n"
+    assert told == ["accepted", "routed", "deferred", "failed", "bounced"]
+    assert raw.startswith(b"Return-Path: <>\r\n")
+    fields = status_of(email.message_from_bytes(raw))
+    assert (fields["Action"], fields["Status"]) == ("failed", "5.0.0")
+    assert fields["Diagnostic-Code"] == "x-mailserv; 554 5.0.0 far.example is gone"
 
 
 def wait_until_given_up(server: MailServer, clock: FakeClock) -> int:

@@ -37,8 +37,10 @@ def test_every_state_can_be_reached_from_ready() -> None:
     assert reached == set(State)
 
 
-def test_only_a_claimed_row_is_ever_done_or_failed() -> None:
-    assert {source for (source, _), to in NEXT_STATE.items() if to in {State.DONE, State.FAILED}} == {State.CLAIMED}
+def test_only_a_claimed_row_is_ever_done_and_only_an_operator_fails_another() -> None:
+    ends = {(source, event) for (source, event), to in NEXT_STATE.items() if to in {State.DONE, State.FAILED}}
+    assert {source for source, event in ends if event is not Event.BOUNCE} == {State.CLAIMED}
+    assert State.CLAIMED not in {source for source, event in ends if event is Event.BOUNCE}
 
 
 def test_what_does_not_happen_is_an_error() -> None:
@@ -79,11 +81,18 @@ def _drop(world: World) -> None:
     world.store.queue_drop(["Q1"], world.clock.now())
 
 
+def _bounce(world: World) -> None:
+    delivery = world.store.queue_open("Q1")
+    if delivery is not None:
+        world.store.queue_give_up(delivery.rows, (), ())
+
+
 DOINGS: list[tuple[State, Event, list[Callable[[World], None]]]] = [
     (State.READY, Event.CLAIM, [_claim]),
     (State.READY, Event.RETRY, [_retry]),
     (State.READY, Event.HOLD, [_hold]),
     (State.READY, Event.DROP, [_drop]),
+    (State.READY, Event.BOUNCE, [_bounce]),
     (State.CLAIMED, Event.DELIVER, [_settle(State.DONE)]),
     (State.CLAIMED, Event.FAIL, [_settle(State.FAILED)]),
     (State.CLAIMED, Event.DEFER, [_settle(State.READY)]),
@@ -92,10 +101,12 @@ DOINGS: list[tuple[State, Event, list[Callable[[World], None]]]] = [
     (State.CLAIMED, Event.HOLD, [_claim, _hold]),
     (State.CLAIMED, Event.RELEASE, [_claim, _release]),
     (State.CLAIMED, Event.DROP, [_claim, _drop]),
+    (State.CLAIMED, Event.BOUNCE, [_claim, _bounce]),
     (State.HELD, Event.CLAIM, [_hold, _claim]),
     (State.HELD, Event.RETRY, [_hold, _retry]),
     (State.HELD, Event.RELEASE, [_hold, _release]),
     (State.HELD, Event.DROP, [_hold, _drop]),
+    (State.HELD, Event.BOUNCE, [_hold, _bounce]),
 ]
 
 

@@ -258,20 +258,21 @@ Action = Callable[[Store], object]
 
 
 @pytest.mark.parametrize(
-    "action",
+    ("statement", "action"),
     [
-        lambda store: store.queue_list(),
-        lambda store: store.maildrop(ALICE),
-        lambda store: store.password_hash(ALICE),
-        lambda store: store.has_account("unknown@example.org"),
-        lambda store: store.destinations(),
-        lambda store: store.trace("Q1"),
+        ("SELECT", lambda store: store.queue_list()),
+        ("SELECT", lambda store: store.maildrop(ALICE)),
+        ("SELECT", lambda store: store.password_hash(ALICE)),
+        ("SELECT", lambda store: store.has_account("unknown@example.org")),
+        ("WITH", lambda store: store.destinations()),
+        ("SELECT", lambda store: store.trace("Q1")),
+        ("SELECT", lambda store: store.queue_open("Q1")),
     ],
 )
-def test_a_reader_s_failure_passes(data_dir: Path, clock: FakeClock, action: Action) -> None:
+def test_a_reader_s_failure_passes(data_dir: Path, clock: FakeClock, statement: str, action: Action) -> None:
     failing = Failing()
     store = open_store(data_dir, clock, disk=failing.disk)
-    failing.fail("SELECT")
+    failing.fail(statement)
     with pytest.raises(StoreUnavailable, match=r"mailserv\.db"):
         action(store)
     action(store)

@@ -19,6 +19,7 @@ from mailserv.store import (
     queue_rows,
     references,
     retention,
+    settling,
     totals,
     trace,
 )
@@ -28,13 +29,16 @@ BY_ID = "USING INTEGER PRIMARY KEY"
 PLANS = {  # query -> what its plan must use
     queue_rows.CLAIM: "queue_ready (transport=? AND next_hop=? AND not_before<?)",
     queue_rows.NEXT_DUE: "queue_ready (transport=? AND next_hop=?)",
-    queue_rows.SETTLE: BY_ID,
-    queue_rows.FINISH: BY_ID,
-    queue_rows.IS_OURS: BY_ID,
+    settling.SETTLE: BY_ID,
+    settling.FINISH: BY_ID,
+    settling.IS_OURS: BY_ID,
+    settling.IS_OPEN: BY_ID,
+    settling.GIVE_UP: BY_ID,
     queue_rows.QUARANTINE: BY_ID,
     queue_rows.RENEW: "queue_claimed (owner=?)",
     references.DELETE_UNREFERENCED: BY_ID,
     deliveries.READ_HEAD: BY_ID,
+    deliveries.OPEN: "queue_by_message (message_id=?",
     deliveries.READ_ROW: BY_ID,
     maildrop.LIST: "mailbox_by_account (account_id=?)",
     maildrop.READ: BY_ID,
@@ -90,7 +94,8 @@ def test_a_hot_query_uses_its_index(analysed: Path, sql: str) -> None:
     # The only thing that is walked from end to end is the list that the caller gave.
     assert [step for step in steps if step.startswith("SCAN") and "json_each" not in step] == [], steps
     assert [step for step in steps if "TEMP B-TREE" in step and "ORDER BY" in step and "LAST" not in step] == [] or (
-        sql in {queue_admin.BATCH_SOME, queue_admin.LIST_SOME}  # sorts the rows of the messages asked for
+        sql
+        in {queue_admin.BATCH_SOME, queue_admin.LIST_SOME, deliveries.OPEN}  # sorts the rows of the messages asked for
     ), steps
 
 
