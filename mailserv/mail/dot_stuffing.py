@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 
+def stuff_whole(content: bytes) -> bytes:
+    """`stuff`, for content that is in memory whole."""
+    content = content.replace(b"\r\n.", b"\r\n..")  # the same object when there is none, and sooner than `in`
+    if content.startswith(b"."):
+        content = b"." + content
+    return content + (b".\r\n" if content.endswith(b"\r\n") or not content else b"\r\n.\r\n")
+
+
 def stuff(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Dot-stuffed content ready for the wire, its last line ended if it was not, and the final ".\\r\\n".
 

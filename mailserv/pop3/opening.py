@@ -16,7 +16,7 @@ from mailserv.store.interface import MaildropMessage, Store
 
 _log = get_logger("pop3")
 _HOOK = "open_maildrop"
-AHEAD = 16  # messages read by one query
+AHEAD = 32  # messages read by one query
 AHEAD_OCTETS = 128 * 1024  # of these messages, which a session holds: small ones only are worth it
 
 
@@ -49,18 +49,27 @@ class StoreMaildrop:
     def __init__(self, store: Store, address: str) -> None:
         self._store = store
         self.messages: Sequence[MaildropMessage] = store.maildrop(address)
-        self._next = -1  # index of the message behind the last one that was read
+        self._next = -1  # index of the message behind the last that was read
         self._ahead: dict[str, Content] = {}
 
     def read(self, message: Message) -> Content | None:
-        assert isinstance(message, MaildropMessage)
+        content = self._ahead.pop(message.unique_id, None)
+        if content is None:
+            assert isinstance(message, MaildropMessage)
+            content = self._read_on(message) or self._store.read(message)
+        return content
+
+    def _read_on(self, message: MaildropMessage) -> Content | None:
+        """With the messages behind it, if the one before it has just been read."""
         index = bisect_left(self.messages, message.row_id, key=_row_id)
         is_next = index == self._next
         self._next = index + 1
-        if is_next and message.unique_id not in self._ahead:
-            self._ahead = self._store.read_ahead(self._from(index))
-        content = self._ahead.pop(message.unique_id, None)
-        return self._store.read(message) if content is None else content
+        if not is_next:
+            return None
+        following = self._from(index)
+        self._next = index + max(1, len(following))
+        self._ahead = self._store.read_ahead(following)
+        return self._ahead.pop(message.unique_id, None)
 
     def _from(self, index: int) -> list[MaildropMessage]:
         """So many as are read at a time."""

@@ -100,7 +100,8 @@ class Pop3Session:
                     handler(self, event)
                 else:
                     self._logged_in.answer(event)
-                self._wire.gather(core.output())  # which sends when it is much: a burst of UIDLs costs no memory
+                if core.has_much:
+                    self._flush()
                 continue
             self._flush()
             data = self._wire.read() if self._place.leave_with is None else b""
@@ -118,8 +119,7 @@ class Pop3Session:
         self._core.greet(f"{hostname} mailserv POP3 ready {self._timestamp}")
 
     def _flush(self) -> None:
-        self._wire.gather(self._core.output())
-        self._wire.flush()
+        self._wire.send(self._core.output())
 
     def _farewell(self, reason: str, text: str) -> None:
         self._reason = reason

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from mailserv.errors import StoreError
@@ -78,9 +78,9 @@ class Pop3Transaction:
 
     def _note_retrieved(self) -> None:
         """What the client has, for `leave_on_server_max`. Only after QUIT: what a broken connection cut off it has not."""
-        left = [message for number in sorted(self._taken) if (message := self._maildrop.get(number)) is not None]
-        if not left or not self._context.rules.of(self.address).leave_on_server_max:
+        if not self._taken or not self._context.rules.of(self.address).leave_on_server_max:
             return
+        left = [message for number in sorted(self._taken) if (message := self._maildrop.get(number)) is not None]
         try:
             self._opened.mark_retrieved(left, self._context.clock.now())
         except StoreError as error:  # it stays longer than it might
@@ -134,18 +134,16 @@ class Pop3Transaction:
 
         Raises StoreError when a large one can't be read to its end.
         """
-        blocks: Iterable[bytes] = content.blocks()
         if content.size <= BLOCK:
             try:
-                blocks = (b"".join(blocks),)
+                blocks = content.blocks() if lines is None else top(content.blocks(), lines)
+                self._core.answer_message(text, b"".join(blocks))
             except StoreError as error:
                 self._unreadable(error)
-                return
-        if lines is not None:
-            blocks = top(blocks, lines)
+            return
         self.is_streaming = True
-        for block in self._core.answer_lines(text, blocks):
-            self._wire.gather(block)
+        for block in self._core.answer_lines(text, content.blocks() if lines is None else top(content.blocks(), lines)):
+            self._wire.send(block)
         self.is_streaming = False
 
     def _unreadable(self, error: StoreError) -> None:

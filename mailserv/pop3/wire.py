@@ -1,10 +1,9 @@
-"""The socket's side of a POP3 session: answers gathered into one write for each burst of commands, and its deadlines."""
+"""The socket's side of a POP3 session: its deadlines."""
 
 from __future__ import annotations
 
 from mailserv.clock import Clock
 from mailserv.net.connection import Connection
-from mailserv.protocol.pop3_server import SEND_SIZE
 
 FAREWELL_TIME = 5.0  # seconds to get a last answer out
 
@@ -22,8 +21,6 @@ class Wire:
         self._clock = clock
         self._timeout = timeout
         self._command_ends = 0.0
-        self._out: list[bytes] = []
-        self._size = 0
         self.octets = 0
 
     def read(self) -> bytes:
@@ -33,21 +30,10 @@ class Wire:
             self._command_ends = self._clock.monotonic() + self._timeout
         return self._connection.receive(self._command_ends)
 
-    def gather(self, data: bytes) -> None:
-        """To be sent with what follows; at once when it is much. Raises as `flush`."""
-        if data:
-            self._out.append(data)
-            self._size += len(data)
-            if self._size >= SEND_SIZE:
-                self.flush()
-
-    def flush(self) -> None:
-        """Send what was gathered; the wait for the next command starts anew. Raises OSError, SlowReader."""
-        if not self._out:
+    def send(self, data: bytes) -> None:
+        """Send an answer; the wait for the next command starts anew. Raises OSError, SlowReader."""
+        if not data:
             return
-        data = b"".join(self._out)
-        self._out.clear()
-        self._size = 0
         self._command_ends = 0.0
         self.octets += len(data)
         try:

@@ -195,6 +195,8 @@ NEWLINE = "Bare CR or LF in a command; only CRLF ends a line"
 
 def parse(command: type[Event], rest: bytes, *, updates: bool) -> Event | str:
     """The event for what follows a verb, or the text of its -ERR. `updates`: see Quit."""
+    if rest.isdigit() and len(rest) < 10 and (make := _NUMBERED.get(command)) is not None and (number := int(rest)):
+        return make(number)  # what nearly all commands of a session are; the rest of this function would say the same
     if _is_broken(rest):
         return NEWLINE
     try:
@@ -284,6 +286,8 @@ def _number(word: str) -> int | None:
 def _may_exist(number: int) -> bool:
     return 1 <= number <= MAX_NUMBER
 
+
+_NUMBERED: dict[type[Event], Callable[[int], Event]] = {Retr: Retr, Dele: Dele, List: List, Uidl: Uidl}
 
 _PARSERS: dict[type[Event], Callable[[list[str]], Event | str]] = {
     User: _user,

@@ -24,7 +24,7 @@ ENTRIES = """
 READ = "SELECT message_id, prefix FROM mailbox WHERE id = ? AND unique_id = ?"
 
 READ_AHEAD = """
-    SELECT mailbox.id, unique_id, prefix, message.size, content FROM mailbox JOIN message ON message.id = message_id
+    SELECT unique_id, prefix, message.size, content FROM mailbox JOIN message ON message.id = message_id
     WHERE mailbox.id IN (SELECT value FROM json_each(?)) AND file IS NULL"""
 
 
@@ -67,8 +67,8 @@ def read_ahead(connection: sqlite3.Connection, messages: Sequence[MaildropMessag
     """Several copies by one query, by unique-id. What is in a file, gone or damaged is not among them: `read` tells."""
     wanted = json.dumps([message.row_id for message in messages])
     return {
-        unique_id: PrefixedContent(prefix, BytesContent(content))
-        for _, unique_id, prefix, size, content in connection.execute(READ_AHEAD, (wanted,))
+        unique_id: BytesContent(prefix + content)
+        for unique_id, prefix, size, content in connection.execute(READ_AHEAD, (wanted,))
         if content is not None and len(content) == size
     }
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailserv.mail.dot_stuffing import stuff
+from mailserv.mail.dot_stuffing import stuff, stuff_whole
 from mailserv.protocol.dots import DotReader
 
 Result = tuple[bytes, bool, bool, bytes]  # content, ended, bare, rest
@@ -130,7 +130,9 @@ def test_a_client_that_takes_newlines_for_line_ends_looks_ended() -> None:
 
 
 def stuffed(parts: list[bytes]) -> bytes:
-    return b"".join(stuff(parts))
+    wire = b"".join(stuff(parts))
+    assert stuff_whole(b"".join(parts)) == wire
+    return wire
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,27 @@ def test_a_small_message_is_one_block_with_what_was_to_be_sent_before() -> None:
     assert isinstance(say(core, b"NOOP"), Noop)
 
 
+def test_answers_to_a_burst_are_much_from_64_kib_on() -> None:
+    core = core_in(Phase.TRANSACTION)
+    for _ in range(16):
+        assert not core.has_much
+        say(core, b"RETR 1")
+        core.answer_message("4096 octets", b"x" * 4094 + b"\r\n")
+    assert core.has_much
+    assert len(core.output()) > SEND_SIZE
+    assert not core.has_much
+
+
+def test_a_message_in_memory_is_answered_as_one_in_blocks_is() -> None:
+    for content in (b"", b"Hi\r\n", b".\r\nend", b"a\r\n.\r\n.", b"\r\n"):
+        whole, blocks = core_in(Phase.TRANSACTION), core_in(Phase.TRANSACTION)
+        say(whole, b"RETR 1")
+        whole.answer_message("octets", content)
+        say(blocks, b"RETR 1")
+        assert whole.output() == b"".join(blocks.answer_lines("octets", [content[:1], content[1:]]))
+        assert isinstance(say(whole, b"NOOP"), Noop)
+
+
 def test_a_large_message_is_never_in_memory_whole() -> None:
     core = core_in(Phase.TRANSACTION)
     say(core, b"RETR 1")
