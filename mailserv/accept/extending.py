@@ -9,6 +9,7 @@ from mailserv.accept.content import failure_reply
 from mailserv.accept.context import Context
 from mailserv.accept.transaction import SUBMISSION, Transaction
 from mailserv.errors import StoreError
+from mailserv.hooks.round import Asking
 from mailserv.logging import get_logger
 from mailserv.mail.address import Address
 from mailserv.mail.extension import LookUp, SessionView, StartQueue
@@ -37,13 +38,13 @@ def session_view(context: Context, peer: Peer, transaction: Transaction | None) 
     )
 
 
-def carry_out(ask: LookUp | StartQueue, context: Context, here: Callable[[], str]) -> Reply:
+def carry_out(ask: LookUp | StartQueue, context: Context, here: Callable[[], str]) -> Asking[Reply]:
     """Do what a verb asks for, and its reply. `here`: the address that the client connected to."""
     if isinstance(ask, LookUp):
         address = ask.address
         if not address.domain:
             address = Address(address.local_part, context.router.table.domains.primary)
-        return ask.tell(address, context.router.resolve(address, here()))
+        return ask.tell(address, (yield from context.router.resolving(address, here())))
     try:
         count = context.start_queue(ask.domain, ask.subdomains)
     except StoreError as error:

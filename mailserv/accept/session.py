@@ -284,7 +284,7 @@ class SmtpSession:
             case StartTLS(reply=ready):
                 self._upgrade(ready)
             case LookUp() | StartQueue():
-                self._core.answer(carry_out(answer, self._context, self._connection.local_ip))
+                self._core.answer((yield from carry_out(answer, self._context, self._connection.local_ip)))
             case Become(peer=peer):
                 yield from self._begin_anew(become(peer, self._peer, self._context))
             case StartAuth(mechanism=mechanism, initial=initial):

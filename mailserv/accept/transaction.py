@@ -60,7 +60,7 @@ class Transaction:
     ) -> Asking[tuple[Transaction | None, Reply]]:
         """MAIL: our own rules first, then the hooks. `here`: the address that the client connected to, for literals."""
         envelope = Envelope(mail.reverse_path, (), mail.parameters)
-        refusal = _refuse_mail(context, peer, mail.reverse_path)
+        refusal = yield from _refuse_mail(context, peer, mail.reverse_path)
         if refusal is None:
             verdict = yield from asked.mail(peer, envelope)
             refusal = verdict.reply if verdict else None
@@ -75,7 +75,7 @@ class Transaction:
         if len(self._resolutions) >= limit:
             return reply.TOO_MANY_RECIPIENTS
         here = self._here() if rcpt.forward_path.domain.startswith("[") else ""
-        resolution = self._context.router.resolve(rcpt.forward_path, here, self.envelope.reverse_path)
+        resolution = yield from self._context.router.resolving(rcpt.forward_path, here, self.envelope.reverse_path)
         refusal = resolution.refusal or may_relay(self._peer, resolution)
         if refusal is not None:
             return refusal
@@ -310,12 +310,12 @@ class Transaction:
         return refusal
 
 
-def _refuse_mail(context: Context, peer: Peer, reverse_path: Address) -> Reply | None:
+def _refuse_mail(context: Context, peer: Peer, reverse_path: Address) -> Asking[Reply | None]:
     """Our own rules for MAIL: logins on submission, no sending as somebody else, room on the disk."""
     if peer.service in SUBMISSION and not peer.login and not peer.relay:
         return reply.NEED_AUTH
     try:
-        if peer.login and not context.router.may_send_as(peer.login, reverse_path):
+        if peer.login and not (yield from context.router.may_send_as(peer.login, reverse_path)):
             return reply.NOT_YOUR_ADDRESS
     except PluginError as error:
         _log.warning("plugin_missed", session=peer.session_id, error=str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mailserv.hooks.round import Asking
+from mailserv.hooks.round import NOBODY, Asking
 from mailserv.hooks.runner import Runner
 from mailserv.logging import get_logger
 from mailserv.mail.address import Address
@@ -19,7 +19,6 @@ from mailserv.mail.verdict import Action, Observed, Verdict
 _log = get_logger("hooks")
 _OF_WHOLE_MESSAGES = ("message_authenticate", "message_check", "message_scan", "message_rewrite")
 _OF_THE_SESSION = frozenset({"smtp_connect", "smtp_helo"})
-_NOBODY: Any = ()  # `yield from` nothing is None, and costs nothing
 
 
 class Checks:
@@ -117,7 +116,7 @@ class SessionChecks:
         return why
 
     def _decide(self, hook: str, **arguments: Any) -> Asking[Verdict | None]:
-        return self._asked(hook, arguments) if self._runner.has(hook) else _NOBODY
+        return self._asked(hook, arguments) if self._runner.has(hook) else NOBODY
 
     def _asked(self, hook: str, arguments: dict[str, Any]) -> Asking[Verdict | None]:
         verdict = yield from self._runner.ask.decide(hook, self.observed, **arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from mailserv.hooks.implementation import Implementation
 
@@ -71,3 +71,15 @@ class Round:
 
 Asking = Generator[Round, None, T]
 """What asks plugins: it stands still at a `yield` while a round is called, so that any thread can go on with it."""
+NOBODY = cast("Asking[Any]", ())
+"""An `Asking` where there is nobody to be asked: `yield from` nothing is None, and costs nothing."""
+
+
+def unasked(asking: Asking[T]) -> T:
+    """What comes of it where there are no plugins."""
+    try:
+        next(asking)
+    except StopIteration as end:
+        answer: T = end.value
+        return answer
+    raise AssertionError("it asks plugins, and nobody would call them")

@@ -37,10 +37,12 @@ class Runner:
         clock: Clock | None = None,
         policies: Mapping[str, PluginPolicy] | None = None,
         traced: frozenset[str] = frozenset(),
+        threads: SessionThreads | None = None,
     ) -> None:
-        """`policies`: `[plugins.policy.NAME]`. `traced`: hooks whose every call is logged, or "all"."""
+        """`policies`: `[plugins.policy.NAME]`. `traced`: hooks whose every call is logged, or "all". `threads`: helpers', and
+        the watchdog's; the runner closes them."""
         self._clock = clock or SystemClock()
-        self._threads = SessionThreads("plugin")
+        self._threads = threads or SessionThreads("plugin")
         self._watcher: Callable[[Implementation], None] = lambda _: None
         self._listed: dict[str, dict[Implementation, bool]] = {}
         for hook in KINDS:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
+from mailserv.hooks.round import NOBODY, Asking, unasked
 from mailserv.hooks.runner import Runner
 from mailserv.mail.address import Address
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
+
+T = TypeVar("T")
 
 
 class RouteHooks:
@@ -15,28 +19,32 @@ class RouteHooks:
 
     def __init__(self, runner: Runner | None = None) -> None:
         self._runner = runner
-        self.resolves = runner is not None and runner.has("resolve_recipient")
         self.expands = runner is not None and runner.has("expand_recipient")
-        self.routes = runner is not None and runner.has("route_delivery")
-        self.permits = runner is not None and runner.has("may_send_as")
 
-    def resolve(self, address: Address) -> Resolution | None:
+    def wait(self, asking: Asking[T]) -> T:
+        """What comes of it, for a thread that waits for plugins."""
+        if self._runner is not None:
+            return self._runner.wait(asking)
+        return unasked(asking)
+
+    def resolve(self, address: Address) -> Asking[Resolution | None]:
         """A plugin's whole answer for this address, which then counts as ours (invariant 4)."""
-        return self._runner.provide("resolve_recipient", address=address) if self._runner and self.resolves else None
+        return self._provide("resolve_recipient", address=address)
 
-    def expand(self, address: Address) -> Sequence[Address] | None:
+    def expand(self, address: Address) -> Asking[Sequence[Address] | None]:
         """The addresses that an address of ours stands for."""
-        return self._runner.provide("expand_recipient", address=address) if self._runner and self.expands else None
+        return self._provide("expand_recipient", address=address)
 
-    def route(self, address: Address, route: Route, reverse_path: Address) -> Route:
+    def route(self, address: Address, route: Route, reverse_path: Address) -> Asking[Route]:
         """The way out for an address that is not ours; `route` is the settings' own."""
-        if not self._runner or not self.routes:
-            return route
-        return self._runner.provide("route_delivery", address=address, route=route, reverse_path=reverse_path) or route
+        hop = yield from self._provide("route_delivery", address=address, route=route, reverse_path=reverse_path)
+        return hop or route
 
-    def may_send_as(self, login: str, reverse_path: Address) -> bool | None:
+    def may_send_as(self, login: str, reverse_path: Address) -> Asking[bool | None]:
         """None: nobody has an opinion."""
-        if not self._runner or not self.permits:
-            return None
-        opinion: bool | None = self._runner.provide("may_send_as", login=login, reverse_path=reverse_path)
-        return opinion
+        return self._provide("may_send_as", login=login, reverse_path=reverse_path)
+
+    def _provide(self, hook: str, **arguments: Any) -> Asking[Any]:
+        if self._runner is None or not self._runner.has(hook):
+            return NOBODY
+        return self._runner.ask.provide(hook, **arguments)

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from mailserv.errors import PluginError
+from mailserv.hooks.round import Asking
 from mailserv.mail.address import NULL_REVERSE_PATH, Address, parse_mailbox
 from mailserv.mail.reply import (
     ALIAS_LOOP,
@@ -84,12 +85,18 @@ class Router:
         return cls(RoutingTable.from_settings(settings, local_ips), has_account, first_account, hooks)
 
     def resolve(self, address: Address, here: str = "", reverse_path: Address = NULL_REVERSE_PATH) -> Resolution:
+        """As `resolving`, for a thread that waits for plugins."""
+        return self.hooks.wait(self.resolving(address, here, reverse_path))
+
+    def resolving(
+        self, address: Address, here: str = "", reverse_path: Address = NULL_REVERSE_PATH
+    ) -> Asking[Resolution]:
         """Where mail for `address` from `reverse_path` goes, or why it is refused. `here`: the IP address that the client
         connected to."""
         if address.is_null:
             return Resolution(refusal=BAD_FORWARD_PATH)
         walk = _Walk(self, here, reverse_path)
-        known = walk.visit(address, ())
+        known = yield from walk.visit(address, ())
         is_local = walk.is_claimed or walk.is_ours(walk.canonical(address))
         refusal = walk.refusal or (None if known else self._unknown(walk, address))
         if refusal:
@@ -101,7 +108,7 @@ class Router:
             steps=tuple(walk.steps),
         )
 
-    def may_send_as(self, login: str, reverse_path: Address) -> bool:
+    def may_send_as(self, login: str, reverse_path: Address) -> Asking[bool]:
         """Whether mail to `reverse_path` reaches the account `login`: itself, its subaddresses, aliases, catch-all.
 
         The null reverse-path belongs to everybody (an MDN has it, RFC 8098 §3). A plugin's opinion goes before the rule;
@@ -109,10 +116,11 @@ class Router:
         """
         if reverse_path.is_null:
             return True
-        opinion = self.hooks.may_send_as(login, reverse_path)
+        opinion = yield from self.hooks.may_send_as(login, reverse_path)
         if opinion is not None:
             return opinion
-        return any(account == login for account, _ in self.resolve(reverse_path).mailboxes)
+        resolution = yield from self.resolving(reverse_path)
+        return any(account == login for account, _ in resolution.mailboxes)
 
     def _unknown(self, walk: _Walk, address: Address) -> Reply:
         if address.local_part.casefold() in RESERVED:
@@ -136,37 +144,37 @@ class _Walk:
         self.is_claimed = False  # by a plugin, for the very address that was asked for
         self.refusal: Reply | None = None
 
-    def visit(self, address: Address, path: tuple[str, ...]) -> bool:
+    def visit(self, address: Address, path: tuple[str, ...]) -> Asking[bool]:
         """`path` holds the keys of the aliases that led here, and the marks of the rules that did."""
         address = self.canonical(address)
         self._visits += 1
         if not self._within_bounds(path):
             return False
         try:
-            known = self._by_plugin(address, path)
+            known = yield from self._by_plugin(address, path)
             if known is None and not self.is_ours(address):
-                known = self._remote(address)
+                known = yield from self._remote(address)
         except PluginError as error:
             self._step(str(error))
             self.refusal = LOCAL_ERROR
             return False
-        return self._by_settings(address, path) if known is None else known
+        return (yield from self._by_settings(address, path)) if known is None else known
 
-    def _by_plugin(self, address: Address, path: tuple[str, ...]) -> bool | None:
+    def _by_plugin(self, address: Address, path: tuple[str, ...]) -> Asking[bool | None]:
         """None: no plugin knows it, or one that stood for others did on the way here."""
         hooks = self._router.hooks
-        answer = hooks.resolve(address) if hooks.resolves else None
+        answer = yield from hooks.resolve(address)
         if answer is not None:
             self.is_claimed |= not path
             return self._answered(address, answer)
         mark = f"plugin {address.key}"
         if not hooks.expands or mark in path or not self.is_ours(address):
             return None
-        targets = hooks.expand(address)
+        targets = yield from hooks.expand(address)
         if targets is None:
             return None
         self._step(f"plugin: {address} is {', '.join(map(str, targets[:10]))}{', …' if len(targets) > 10 else ''}")
-        return self._visit_all(targets, (*path, mark))
+        return (yield from self._visit_all(targets, (*path, mark)))
 
     def _answered(self, address: Address, answer: Resolution) -> bool:
         """A plugin's word is taken as it is, but for accounts: only the store knows them."""
@@ -187,18 +195,20 @@ class _Walk:
             known |= self._counted()
         return known
 
-    def _by_settings(self, address: Address, path: tuple[str, ...]) -> bool:
+    def _by_settings(self, address: Address, path: tuple[str, ...]) -> Asking[bool]:
         for name in self._names(address):
             key = name.key
             targets = self._table.aliases.get(key)
             if targets and key not in path:
                 self._step(f"alias {name}: {', '.join(map(str, targets[:10]))}{', …' if len(targets) > 10 else ''}")
-                known = self._visit_all(targets, (*path, key))
-                return known or (self._is_reserved(address) and self._postmaster(address.domain, path))
+                known = yield from self._visit_all(targets, (*path, key))
+                if not known and self._is_reserved(address):
+                    known = yield from self._postmaster(address.domain, path)
+                return known
             if self._router.has_account(key):
                 return self._mailbox(key, address)
             self.looped |= bool(targets)
-        return self._by_rule(address, path)
+        return (yield from self._by_rule(address, path))
 
     def canonical(self, address: Address) -> Address:
         domain = self._table.domains.canonical(address.domain, self._here)
@@ -220,22 +230,26 @@ class _Walk:
         if at > 0:
             yield Address(address.local_part[:at], address.domain)
 
-    def _by_rule(self, address: Address, path: tuple[str, ...]) -> bool:
+    def _by_rule(self, address: Address, path: tuple[str, ...]) -> Asking[bool]:
         if self._is_reserved(address):
-            return self._postmaster(address.domain, path)
+            return (yield from self._postmaster(address.domain, path))
         mark = f"catch-all {address.domain}"
         target = self._table.catch_all.get(address.domain)
         if target and mark not in path:
             self._step(f"{mark}: {address} is {target}")
-            return self.visit(target, (*path, mark))
+            return (yield from self.visit(target, (*path, mark)))
         self._step(f"unknown {address}")
         return False
 
-    def _postmaster(self, domain: str, path: tuple[str, ...]) -> bool:
+    def _postmaster(self, domain: str, path: tuple[str, ...]) -> Asking[bool]:
         mark = "postmaster rule"
         if mark in path:
             return False
-        return any(self._visit_by(mark, address, path) for address in self._postmasters(domain))
+        for address in self._postmasters(domain):
+            self._step(f"{mark}: {address}")
+            if (yield from self.visit(address, (*path, mark))):
+                return True
+        return False
 
     def _postmasters(self, domain: str) -> Iterator[Address]:
         """Who may get postmaster's mail, in the order of the module's docstring; asked one by one."""
@@ -250,14 +264,10 @@ class _Walk:
             if account:
                 yield parse_mailbox(account)
 
-    def _visit_by(self, mark: str, address: Address, path: tuple[str, ...]) -> bool:
-        self._step(f"{mark}: {address}")
-        return self.visit(address, (*path, mark))
-
-    def _visit_all(self, targets: Iterable[Address], path: tuple[str, ...]) -> bool:
+    def _visit_all(self, targets: Iterable[Address], path: tuple[str, ...]) -> Asking[bool]:
         known = False
         for target in targets:
-            known |= self.visit(target, path)
+            known |= yield from self.visit(target, path)
             if self.refusal:
                 return known
         return known
@@ -267,8 +277,9 @@ class _Walk:
         self.mailboxes.setdefault(key, address)
         return self._counted()
 
-    def _remote(self, address: Address) -> bool:
-        hop = self._router.hooks.route(address, self._table.hops.find(address.domain), self._reverse_path)
+    def _remote(self, address: Address) -> Asking[bool]:
+        usual = self._table.hops.find(address.domain)
+        hop = yield from self._router.hooks.route(address, usual, self._reverse_path)
         route = self.remotes.setdefault(address, hop)
         self._step(f"route {address}: {route}")
         return self._counted()

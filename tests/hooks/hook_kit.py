@@ -23,6 +23,7 @@ from mailserv.mail.outcome import Delivered, Outcome
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import OK
 from mailserv.mail.route import Route
+from mailserv.net.threads import SessionThreads
 from mailserv.settings import PluginPolicy
 
 PEER = Peer("192.0.2.1", 4321, "smtp", "0123")
@@ -74,13 +75,14 @@ def run_plugins(
     clock: Clock | None = None,
     policies: Mapping[str, PluginPolicy] | None = None,
     traced: frozenset[str] = frozenset(),
+    threads: SessionThreads | None = None,
 ) -> Runner:
     """A runner over these, called in this order."""
     manager = pluggy.PluginManager("mailserv")
     manager.add_hookspecs(specs)
     for name, each in reversed(plugins.items()):
         manager.register(each, name)
-    return Runner(manager, clock=clock, policies=policies, traced=traced)
+    return Runner(manager, clock=clock, policies=policies, traced=traced, threads=threads)
 
 
 def say(answer: Any) -> Callable[[], Any]:

@@ -24,6 +24,8 @@ SOON = "0.05s"  # a budget that a hang uses up
 REPLIES = {  # what a hang costs, by hook: the beginning of the reply to each step of `exchange`, 250 where none is given
     "smtp_helo": {"EHLO": "451 4.3.0"},
     "smtp_mail": {"MAIL": "451 4.3.0"},
+    "resolve_recipient": {"RCPT": "451 4.3.0"},
+    "expand_recipient": {"RCPT": "451 4.3.0"},
     "smtp_rcpt": {"RCPT": "451 4.3.0"},
     "smtp_data": {"DATA": "451 4.3.0"},
     "message_check": {".": "451 4.3.0"},
@@ -121,7 +123,7 @@ def test_invariant_8_a_hang_on_the_sessions_thread_costs_one_command_and_the_ses
         assert talk.is_closed()
 
 
-@pytest.mark.parametrize("hook", ["smtp_helo", "smtp_mail", "smtp_rcpt", "smtp_data", "message_check", "message_scan"])
+@pytest.mark.parametrize("hook", [hook for hook, costs in REPLIES.items() if costs])
 def test_invariant_8_a_hang_that_may_be_skipped_costs_nothing(hook: str) -> None:
     hang = Hang()
     plugin = listens("Hangs", **{hook: hang})
@@ -143,12 +145,36 @@ def test_invariant_8_a_hang_before_the_greeting_is_a_421() -> None:
 
 def test_a_session_asks_on_its_own_thread_and_keeps_it_while_nobody_hangs() -> None:
     hang = Hang(times=0)
-    hooks = ("smtp_connect", "smtp_helo", "smtp_mail", "smtp_rcpt", "smtp_data", "message_check", "message_accepted")
+    hooks = ("smtp_connect", *REPLIES)
     with served(listens("Hangs", **dict.fromkeys(hooks, hang)), hang=hang) as server, talk_to(server) as talk:
         assert talk.message(CAROL, ALICE).startswith("250")
         assert len(hang.called) == len(hooks)
         assert len(set(hang.called)) == 1
         assert hang.called[0].name == "session"
+
+
+@pytest.mark.parametrize(
+    ("hook", "line"),
+    [
+        ("may_send_as", f"MAIL FROM:<{ALICE}>"),
+        ("route_delivery", f"RCPT TO:<{CAROL}>"),
+        ("resolve_recipient", f"VRFY {ALICE}"),
+    ],
+)
+def test_invariant_8_a_hang_costs_somebody_who_has_logged_in_one_command(hook: str, line: str) -> None:
+    hang = Hang()
+    with (
+        served(listens("Hangs", **{hook: hang}), hang=hang) as server,
+        SmtpTalk(server.connect("submission")) as talk,
+    ):
+        talk.ask("EHLO client.example.net")
+        assert talk.log_in(ALICE, "secret").startswith("235")
+        if line.startswith("RCPT"):
+            assert talk.say(f"MAIL FROM:<{ALICE}>").startswith("250")
+        assert talk.say(line).startswith("451 4.3.0")
+        assert talk.say(line).startswith("25")
+        assert not server.log.matching("session_failed")
+        assert [thread.name for thread in hang.called] == ["session"] * len(hang.called)
 
 
 def test_those_before_and_behind_the_one_that_hangs_are_each_asked_once_and_the_strictest_verdict_counts() -> None:
@@ -222,7 +248,7 @@ def test_two_that_hang_in_one_hook_are_given_up_one_after_the_other() -> None:
     with mail_server(plugins=plugins, config=config) as server, talk_to(server) as talk:
         try:
             assert talk.message(CAROL, ALICE).startswith("451")
-            assert {line["plugin"] for line in server.log.matching("plugin_overran")} == {"hangs", "hangs2"}
+            assert {line["plugin"] for line in server.wait_for_log("plugin_overran", 2)} == {"hangs", "hangs2"}
             assert talk.say("RSET").startswith("250")
             assert talk.message(CAROL, ALICE).startswith("250")
         finally:
@@ -305,4 +331,4 @@ def test_a_hang_in_a_chunk_refuses_the_chunk() -> None:
             said = talk.reply()
         assert said.startswith("250")
         assert len(server.mailbox(ALICE)) == 1
-        assert len(server.log.matching("refused", command="bdat")) == 1
+        assert len(server.wait_for_log("refused", command="bdat")) == 1
