@@ -9,11 +9,12 @@ is_root() {
     [ "$(id -u)" -eq 0 ]
 }
 
-# The first Python of at least 3.11, printed; with "venv" as argument one that can make environments.
+# The first Python of at least 3.11, printed; with "venv" as argument one that can make environments. The system's comes
+# first: it gets the security updates, and is built for speed (docs/decisions/0030). $MAILSERV_PYTHON comes before it.
 find_python() {
     want_venv=${1:+import venv; from ensurepip import bootstrap} # Debian leaves ensurepip to a package of its own
     want_venv=${want_venv:-pass}
-    for name in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
+    for name in ${MAILSERV_PYTHON:-} /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
         if "$name" -c "$want_venv; import sys; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1; then
             command -v "$name"
             return 0

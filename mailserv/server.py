@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import get_args
 
 from mailserv import metrics
@@ -46,6 +45,8 @@ from mailserv.mail import reply
 from mailserv.mail.peer import Peer
 from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.reply import Reply
+from mailserv.mail.resolution import Resolution
+from mailserv.mail.value import replace
 from mailserv.mailboxes.keeper import Keeper
 from mailserv.mailboxes.quotas import Quotas
 from mailserv.mailboxes.rules import Rules

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 from ipaddress import ip_network
 from itertools import islice
@@ -26,6 +25,7 @@ from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import Route
 from mailserv.mail.sasl import Credentials, Known, SaslFailed, SaslView
 from mailserv.mail.surrogate import in_ascii
+from mailserv.mail.value import replace
 from mailserv.protocol import commands
 from mailserv.protocol import pop3_commands as pop3
 from mailserv.protocol.extensions import ExtensionTable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import re
 import sys
 import typing
@@ -16,6 +15,7 @@ from mailserv.hooks import specs
 from mailserv.hooks.specs import KINDS
 from mailserv.mail.message import Content
 from mailserv.mail.plugin import Services
+from mailserv.mail.value import Value
 from mailserv.settings import Plugins
 from mailserv.testing.server import mail_server
 
@@ -86,13 +86,13 @@ def test_invariant_8_a_hook_is_given_frozen_values_only(name: str) -> None:
     kinds = [(argument, kind) for argument, hint in hints.items() for kind in (typing.get_args(hint) or (hint,))]
     for argument, kind in kinds:
         if argument != "return" and kind not in (str, bytes, float, int, bool, Content, ...):  # tuple[X, ...]
-            assert dataclasses.is_dataclass(kind), f"{name}({argument})"
-            assert kind.__dataclass_params__.frozen, f"{name}({argument})"  # type: ignore[attr-defined]
+            assert issubclass(kind, Value), f"{name}({argument})"
+            assert kind.__struct_config__.frozen, f"{name}({argument})"
             assert kind.__module__.startswith("mailserv.mail.")
 
 
 def test_invariant_8_the_services_of_a_plugin_are_a_few_values() -> None:
-    assert {field.name for field in dataclasses.fields(Services)} == {
+    assert set(Services.__struct_fields__) == {
         "name",
         "hostname",
         "now",

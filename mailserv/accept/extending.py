@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from mailserv.accept.content import failure_reply
 from mailserv.accept.context import Context
@@ -16,6 +15,7 @@ from mailserv.mail.extension import LookUp, SessionView, StartQueue
 from mailserv.mail.ip import is_within
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply
+from mailserv.mail.value import replace
 
 _log = get_logger("smtp")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from mailserv.errors import PluginError
 from mailserv.filter.auth_results import results_field
 from mailserv.filter.checks import SessionChecks
@@ -18,12 +16,12 @@ from mailserv.mail.message import Content, SplicedContent
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply
 from mailserv.mail.trace import TraceEntry
+from mailserv.mail.value import Value, replace
 
 _log = get_logger("accept")
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(Value, frozen=True):
     """`below`: how many octets of `content` our Received field takes; other fields of ours come behind it."""
 
     queue_id: str
@@ -36,8 +34,7 @@ class Arrived:
     is_binary: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
+class Inspected(Value, frozen=True):
     """What is to be accepted. `content` is what arrived, or holds it with more fields, or is another."""
 
     content: Content

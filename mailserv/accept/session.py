@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from mailserv import metrics
@@ -19,6 +18,7 @@ from mailserv.mail import reply
 from mailserv.mail.extension import Become, LookUp, SessionView, StartAuth, StartQueue, StartTLS
 from mailserv.mail.peer import LMTP, Peer
 from mailserv.mail.reply import Reply, Severity
+from mailserv.mail.value import replace
 from mailserv.net.connection import CONTENT_READ, Connection
 from mailserv.net.gate import Place
 from mailserv.protocol import commands

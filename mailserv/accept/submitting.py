@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from mailserv import metrics
 from mailserv.accept.context import Context
@@ -25,6 +24,7 @@ from mailserv.mail.plugin import SubmitError
 from mailserv.mail.reply import Severity
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.trace import TraceEntry
+from mailserv.mail.value import replace
 
 _log = get_logger("accept")
 SAME_DELIVERED_TO = 2  # as for mail from outside (docs/decisions/0013)

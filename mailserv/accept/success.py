@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from mailserv.bounce.policy import Bouncer, asks
 from mailserv.mail.delivery import Delivery, QueuedRow
@@ -14,6 +13,7 @@ from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import MAILBOX, Route
 from mailserv.mail.trace import TraceEntry
+from mailserv.mail.value import replace
 
 _IN_MAILBOX = Delivered(Reply(250, "2.1.5", "Delivered"))
 _EXPANDED = Delivered(Reply(250, "2.1.5", "Expanded"), success=Success.EXPANDED)

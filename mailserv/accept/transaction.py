@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from mailserv import metrics
 from mailserv.accept.content import ContentSink, failure_reply
@@ -22,6 +21,7 @@ from mailserv.mail.message import Acceptance, Content, MailboxDelivery, QueuedRe
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply
 from mailserv.mail.trace import TraceEntry, observed_entry
+from mailserv.mail.value import replace
 from mailserv.protocol.commands import Mail, Rcpt
 from mailserv.route.router import Resolution, may_relay
 

@@ -14,7 +14,6 @@ Plugins may stop what is told of a recipient, and change the words; whom it goes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from mailserv.bounce.asking import NoticeHooks
 from mailserv.bounce.dsn import compose
@@ -28,6 +27,7 @@ from mailserv.mail.outcome import Delivered, Outcome, Success
 from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.trace import TraceEntry
+from mailserv.mail.value import replace
 
 Rows = Sequence[tuple[QueuedRow, Outcome]]
 Trace = list[TraceEntry] | None

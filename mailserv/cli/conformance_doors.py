@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,7 @@ from mailserv.mail.reply import UNKNOWN_USER, Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.route import MAILBOX, SMTP, Route
 from mailserv.mail.sasl import Credentials, Known, Proof, SaslFailed, SaslMechanism, SaslView
+from mailserv.mail.value import replace
 
 ARGUMENTS = (
     "",

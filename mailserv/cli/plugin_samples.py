@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from mailserv.hooks import specs
@@ -18,13 +17,13 @@ from mailserv.mail.outcome import Deferred, Outcome
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply
 from mailserv.mail.route import SMTP, Route
+from mailserv.mail.value import Value, replace
 
 MESSAGE = b"From: alice@example.net\r\nTo: bob@example.org\r\nSubject: A question\r\n\r\nHow are you?\r\n"
 _QUEUE_ID = "4bXyTestQueue1"
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Value, frozen=True):
     """One session's values. `what` names it."""
 
     what: str

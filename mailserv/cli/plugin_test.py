@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from mailserv.hooks.specs import KINDS, Kind
 from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.finding import Finding
 from mailserv.mail.message import BytesContent
+from mailserv.mail.value import replace
 from mailserv.mail.verdict import Observed, Verdict
 from mailserv.resolver import Resolver
 from mailserv.settings import Settings

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mailserv.deliver.tls_policy import HopPolicy
 from mailserv.hooks.runner import Runner
 from mailserv.mail.tls_mode import strictest
+from mailserv.mail.value import replace
 
 
 class DeliverHooks:

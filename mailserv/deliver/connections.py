@@ -8,7 +8,6 @@ import select
 import socket
 import ssl
 import threading
-from dataclasses import dataclass
 
 from mailserv.clock import Clock
 from mailserv.deliver.mx import Target
@@ -16,6 +15,7 @@ from mailserv.errors import ProtocolError
 from mailserv.mail.fields import printable
 from mailserv.mail.reply import Reply
 from mailserv.mail.smtp_reply import ReplyReader, ServerReply
+from mailserv.mail.value import Value
 from mailserv.protocol.smtp_client import Capabilities, Step
 from mailserv.protocol.smtp_transaction import QUIT
 
@@ -24,8 +24,7 @@ IDLE_SECONDS = 30.0  # a connection waits that long for more mail; servers wait 
 MAX_IDLE = 100  # idle connections in all, so that a burst to many domains gives its descriptors back
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(Value, frozen=True):
     """Seconds for each `Step` of the client (RFC 5321 §4.5.3.2). Shorter ones at the end of data make duplicates.
 
     `block` is for each piece that is sent. `quit` is short: its reply changes nothing.

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mailserv.errors import ConfigError
 from mailserv.mail.route import Route
 from mailserv.mail.tls_mode import TLSMode
+from mailserv.mail.value import Private
 from mailserv.protocol.smtp_client import Login, TLSWish
 from mailserv.settings import Routed
 
 
-@dataclass(frozen=True, slots=True)
-class HopPolicy:
+class HopPolicy(Private, frozen=True):
     """How to speak with one next hop.
 
     `tls`: "none"; "opportunistic" (any certificate will do, and plain text where TLS fails: better than plain text always,
@@ -24,7 +24,7 @@ class HopPolicy:
 
     tls: TLSMode = "opportunistic"
     user: str = ""
-    password: str = field(default="", repr=False)
+    password: str = ""
 
     def wish(self, *, is_loopback: bool) -> TLSWish:
         """A login makes "opportunistic" into "require", except on loopback."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from mailserv.hooks.round import NOBODY, Asking
@@ -14,6 +13,7 @@ from mailserv.mail.envelope import Envelope
 from mailserv.mail.finding import Finding
 from mailserv.mail.message import Content
 from mailserv.mail.peer import Peer
+from mailserv.mail.value import replace
 from mailserv.mail.verdict import Action, Observed, Verdict
 
 _log = get_logger("hooks")

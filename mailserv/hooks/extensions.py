@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, cast
 
 from mailserv.hooks.guard import guard
@@ -20,6 +19,7 @@ from mailserv.mail.extension import (
     Verb,
 )
 from mailserv.mail.reply import LOCAL_ERROR, Reply
+from mailserv.mail.value import replace
 
 _HOOK = "register_smtp_extensions"
 ANSWERS = (Reply, StartTLS, StartAuth, LookUp, StartQueue, Become)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from mailserv.hooks.guard import guard
 from mailserv.mail.listening import Conversation, PluginListener
 from mailserv.mail.peer import Peer
+from mailserv.mail.value import replace
 
 _HOOK = "register_listeners"
 

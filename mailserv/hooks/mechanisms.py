@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from mailserv.errors import StoreError
@@ -10,6 +9,7 @@ from mailserv.hooks.guard import guard
 from mailserv.logging import get_logger
 from mailserv.mail.reply import AUTH_UNAVAILABLE
 from mailserv.mail.sasl import Credentials, Exchange, Outcome, Proof, SaslFailed, SaslMechanism, SaslView
+from mailserv.mail.value import replace
 
 _log = get_logger("hooks")
 _HOOK = "register_sasl_mechanisms"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from mailserv.hooks.guard import guard
 from mailserv.mail.pop3_extension import LogIn, Pop3Answer, Pop3Extension, Pop3Verb, UseUTF8
 from mailserv.mail.sasl import Credentials, Proof
+from mailserv.mail.value import replace
 
 _HOOK = "register_pop3_extensions"
 LOCAL_ERROR = Pop3Answer(False, "[SYS/TEMP] Local error in processing; try again later")  # RFC 3206 §4

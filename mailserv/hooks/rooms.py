@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mailserv.clock import Clock
 from mailserv.logging import get_logger
 from mailserv.mail.plugin import MemoryTable, Names, Services, Submit, Table
+from mailserv.mail.value import replace
 from mailserv.metrics import PluginMetrics
 
 

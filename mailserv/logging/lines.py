@@ -10,10 +10,11 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 MAX_VALUE = 1024  # characters: a remote's reply or a path fits, a flood does not
 MAX_TRACEBACK = 8192  # characters, the end of it: the innermost frames say where
@@ -28,8 +29,7 @@ Scalar = str | int | float | bool
 Value = Scalar | list[Scalar]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """What a caller said, as it waits for the writer. `fields` belongs to the line: nobody else changes it."""
 
     at: float  # seconds since the epoch

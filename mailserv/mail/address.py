@@ -5,12 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
 
 import idna
 
 from mailserv.errors import AddressSyntaxError
+from mailserv.mail.value import Value
 
 MAX_LOCAL_PART = 64  # octets, RFC 5321 §4.5.3.1.1
 MAX_DOMAIN = 255  # octets, RFC 5321 §4.5.3.1.2
@@ -25,8 +25,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _SOURCE_ROUTE = re.compile(r"@[^@:,<> ]+(?:,@[^@:,<> ]+)*:")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Value, frozen=True):
     """A mailbox. `local_part` is unquoted and keeps its case; `domain` is lower case and ASCII (A-labels), or a literal.
 
     The domain is "" in two cases only: the null reverse-path, and <postmaster> (RFC 5321 §4.5.1).

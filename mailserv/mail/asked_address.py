@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mailserv.errors import AddressSyntaxError
 from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.reply import NEEDS_UTF8_REPLY, Reply
+from mailserv.mail.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Value, frozen=True):
     """`utf8`: the client can read UTF-8 in the reply."""
 
     address: Address  # its domain is "" when none was named

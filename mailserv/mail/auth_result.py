@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from mailserv.mail.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class AuthResult:
+class AuthResult(Value, frozen=True):
     """`method` and `result` are words of the IANA registry ("iprev", "pass"); `reason` and `comment` are for people.
 
     `properties`: ("policy.iprev", "192.0.2.1") pairs. Text of a peer may stand in all but the words: it is made harmless.

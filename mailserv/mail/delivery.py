@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from mailserv.mail.address import Address
 from mailserv.mail.message import Content
 from mailserv.mail.outcome import Outcome
 from mailserv.mail.route import Route
+from mailserv.mail.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedRow:
+class QueuedRow(Value, frozen=True):
     """One recipient row under a lease. `row_id` is never reused; `attempts` counts the ones that ended before this."""
 
     row_id: int
@@ -24,8 +23,7 @@ class QueuedRow:
     delay_notified: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Value, frozen=True):
     """One message with those of its recipients that share a destination: one SMTP transaction.
 
     `parameters` are MAIL's, `login` is who submitted it ("" if none).
@@ -41,8 +39,7 @@ class Delivery:
     rows: tuple[QueuedRow, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Value, frozen=True):
     """What became of one delivery: an outcome for each row, in the order of `delivery.rows`."""
 
     delivery: Delivery

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from mailserv.mail.address import Address
+from mailserv.mail.value import Value, field
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(Value, frozen=True):
     """One recipient as RCPT named it. `parameters`: RCPT's keyword in capitals → value ("" without one)."""
 
     forward_path: Address
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Value, frozen=True):
     """What MAIL and RCPT said. Immutable: each accepted RCPT makes a new one."""
 
     reverse_path: Address

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from mailserv.mail.address import Address
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
+from mailserv.mail.value import Value, field
 
 SMTP_SERVICES = frozenset({"smtp", "submission", "submissions", "lmtp"})
 
 
-@dataclass(frozen=True, slots=True)
-class SessionView:
+class SessionView(Value, frozen=True):
     """What an extension may know of the session when it is asked: values only (invariant 8)."""
 
     peer: Peer
@@ -29,23 +28,20 @@ class SessionView:
     verbs: tuple[str, ...]  # every verb of this session, for HELP
 
 
-@dataclass(frozen=True, slots=True)
-class StartTLS:
+class StartTLS(Value, frozen=True):
     """A verb's answer: send this reply, then make the handshake (RFC 3207)."""
 
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
-class StartAuth:
+class StartAuth(Value, frozen=True):
     """A verb's answer: run this SASL mechanism (RFC 4954). `initial` is the base64 initial response, None without one."""
 
     mechanism: str
     initial: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class LookUp:
+class LookUp(Value, frozen=True):
     """A verb's answer: find out where mail for `address` goes, and say what `tell` makes of it (RFC 5321 §3.5).
 
     An address without a domain is one of the first local domain. `tell(address, resolution)`, with the domain, is called
@@ -56,8 +52,7 @@ class LookUp:
     tell: Callable[[Address, Resolution], Reply]
 
 
-@dataclass(frozen=True, slots=True)
-class StartQueue:
+class StartQueue(Value, frozen=True):
     """A verb's answer: try now what waits for `domain`, with `subdomains` also for those of it (RFC 1985), and say what
     `tell` makes of the number of messages. `tell` is called on the session's thread."""
 
@@ -66,8 +61,7 @@ class StartQueue:
     tell: Callable[[int], Reply]
 
 
-@dataclass(frozen=True, slots=True)
-class Become:
+class Become(Value, frozen=True):
     """A verb's answer: go on as if this client had just connected (XCLIENT): hooks, greeting and all.
 
     Of `peer` its ip, port, helo and login count. Only for clients whose word is taken for it: a login is not checked.
@@ -79,16 +73,14 @@ class Become:
 VerbAnswer = Reply | StartTLS | StartAuth | LookUp | StartQueue | Become
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(Value, frozen=True):
     """What follows a command's line: so many octets, a chunk of the content (RFC 3030 §2). `is_last`: it ends with them."""
 
     octets: int
     is_last: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
+class Verb(Value, frozen=True):
     """A command. `handle(view, argument)` is called on the session's thread; `argument` is the text after the verb.
 
     `needs_greeting`: 503 before EHLO/HELO. `in_transaction`: whether it may come between MAIL and the end of data.
@@ -104,8 +96,7 @@ class Verb:
     payload: Callable[[str], Payload | None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Value, frozen=True):
     """A parameter of MAIL or RCPT. `check(view, value)` refuses with a Reply or returns None; `value` None without "=".
 
     `growth` is how many octets it may add to the command line (RFC 5321 §4.5.3.1.4 lets an extension say so).
@@ -124,8 +115,7 @@ class Parameter:
         return (name,) if self.values is None else tuple(f"{name}={value}" for value in sorted(self.values))
 
 
-@dataclass(frozen=True, slots=True)
-class SMTPExtension:
+class SMTPExtension(Value, frozen=True):
     """One EHLO keyword with what it brings. `advertise`: the text after the keyword, "" for none; or a function of the
     session that gives it, or None: not now.
 

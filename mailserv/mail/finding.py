@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from mailserv.mail.value import Value
 from mailserv.mail.verdict import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Value, frozen=True):
     """`found` names it, "" for nothing; `score` where the scanner counts. `verdict`: None lets the message pass.
 
     `fields`: (name, value) of header fields that the message gets when it is accepted, each one line. Words of the scanner

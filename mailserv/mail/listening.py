@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from mailserv.mail.peer import Peer
+from mailserv.mail.value import Value
 
 
 class Conversation(Protocol):
@@ -26,8 +26,7 @@ class Conversation(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class PluginListener:
+class PluginListener(Value, frozen=True):
     """`begin(peer)` makes the conversation with one client. `tls`: it is spoken under TLS from its first octet."""
 
     begin: Callable[[Peer], Conversation]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from mailserv.mail.address import Address
 from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
+from mailserv.mail.value import Value, field
 
 BLOCK = 256 * 1024  # octets: how much of a message is in memory at a time when it comes from a file
 
@@ -26,8 +26,7 @@ class Content(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class BytesContent:
+class BytesContent(Value, frozen=True):
     """Content that is small enough to be one `bytes`."""
 
     data: bytes
@@ -40,8 +39,7 @@ class BytesContent:
         yield self.data
 
 
-@dataclass(frozen=True, slots=True)
-class PrefixedContent:
+class PrefixedContent(Value, frozen=True):
     """Content with header fields above it: those of final delivery in a mailbox, or what a forwarder adds."""
 
     prefix: bytes
@@ -56,8 +54,7 @@ class PrefixedContent:
         yield from self.content.blocks()
 
 
-@dataclass(frozen=True, slots=True)
-class SplicedContent:
+class SplicedContent(Value, frozen=True):
     """Content with more octets at one place: header fields below the Received that stands at its top."""
 
     content: Content
@@ -91,8 +88,7 @@ def header_section(content: Content, limit: int = 1024 * 1024) -> bytes:
     return seen[:limit]
 
 
-@dataclass(frozen=True, slots=True)
-class MailboxDelivery:
+class MailboxDelivery(Value, frozen=True):
     """One copy in one local mailbox: the row is the delivery. Key: (queue id, recipient) - see docs/lessons.md 3.
 
     `account` is the account's address; `recipient` the forward-path it came for; `prefix` the header fields that
@@ -106,8 +102,7 @@ class MailboxDelivery:
     quota: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedRecipient:
+class QueuedRecipient(Value, frozen=True):
     """One recipient for the queue. `original` is the path RCPT named (before aliases); `parameters` are RCPT's own."""
 
     forward_path: Address
@@ -116,16 +111,14 @@ class QueuedRecipient:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Once:
+class Once(Value, frozen=True):
     """A second acceptance with this key, before `until` (epoch seconds), is not made."""
 
     key: str
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
+class Acceptance(Value, frozen=True):
     """Everything that one message's acceptance commits, in one transaction, before its 250 (RFC 5321 §6.1).
 
     `parameters` are MAIL's (keyword in capitals → value, "" without one): BODY, SMTPUTF8, RET, ENVID, …

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from mailserv.mail.address import Address
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.outcome import Outcome
+from mailserv.mail.value import Value
 
 
 class NoticeKind(Enum):
@@ -19,8 +19,7 @@ class NoticeKind(Enum):
     SUCCEEDED = "succeeded"  # to the reverse-path, which asked for it
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Value, frozen=True):
     """All that one DSN is made of. `queue_id` is its own; `now` and `give_up_at` are seconds since the epoch (0: unknown).
 
     `reason`, for UNTOLD: why it goes to postmaster.
@@ -37,8 +36,7 @@ class Notice:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NoticeWords:
+class NoticeWords(Value, frozen=True):
     """What a notice says to a person. `subject` is one line; `text` has "\\n" line ends; both may be in any script.
 
     `fields`: (name, value) of further header fields, each one line: Reply-To, Organization, …

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from mailserv.mail.reply import Reply
+from mailserv.mail.value import Value
 
 
 class Success(Enum):
@@ -17,8 +17,7 @@ class Success(Enum):
     HANDED_ON = "handed on"  # to a next hop that speaks DSN, and tells of it itself
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(Value, frozen=True):
     """The next hop took responsibility. `remote` names it ("mx.example.net [192.0.2.1]:25"), "" when local."""
 
     reply: Reply
@@ -26,16 +25,14 @@ class Delivered:
     success: Success = Success.DELIVERED
 
 
-@dataclass(frozen=True, slots=True)
-class Deferred:
+class Deferred(Value, frozen=True):
     """A transient failure (4xx, no connection, DNS trouble): try again later."""
 
     reply: Reply
     remote: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Value, frozen=True):
     """A permanent failure (5xx, null MX, no such domain): do not try again."""
 
     reply: Reply

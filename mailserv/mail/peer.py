@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from mailserv.mail.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class TLSInfo:
+class TLSInfo(Value, frozen=True):
     """What a handshake agreed on, as `ssl.SSLSocket.version()` and `.cipher()` name it."""
 
     version: str
@@ -16,8 +15,7 @@ class TLSInfo:
 LMTP = "lmtp"  # the service that neighbours reach (RFC 2033)
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Value, frozen=True):
     """The client as one command sees it; a new value is made when EHLO, TLS or AUTH change it.
 
     `service` is the `[[listen]]` service: smtp, submission, submissions, lmtp, pop3, pop3s.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mailserv.errors import ConfigError, MailservError, ResolverError, StoreError
 from mailserv.mail.address import Address
 from mailserv.mail.measuring import Count, Level, Metrics, Silent
 from mailserv.mail.message import Content
+from mailserv.mail.value import Value, field
 
 __all__ = [
     "ConfigError",
@@ -190,8 +190,7 @@ class MemoryTable:
         return len(expired)
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+class Services(Value, frozen=True):
     """`name` is the plugin's own; `now` the clock (epoch seconds); `log` a structlog logger that carries the plugin's name.
 
     `dns`, `table` and `submit` are described above, `metrics` in `mailserv.mail.measuring`;

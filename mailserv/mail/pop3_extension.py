@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from mailserv.mail.peer import Peer
 from mailserv.mail.sasl import Credentials, Proof
+from mailserv.mail.value import Value
 
 POP3_SERVICES = frozenset({"pop3", "pop3s"})
 
@@ -22,8 +22,7 @@ class Pop3State(Enum):
 BOTH_STATES = frozenset(Pop3State)
 
 
-@dataclass(frozen=True, slots=True)
-class Pop3View:
+class Pop3View(Value, frozen=True):
     """What an extension may know of the session when it is asked: values only (invariant 8)."""
 
     peer: Peer
@@ -38,8 +37,7 @@ class Pop3View:
     octets: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pop3Answer:
+class Pop3Answer(Value, frozen=True):
     """A command's answer: +OK or -ERR with one line of `text`, response codes ([SYS/TEMP], RFC 2449 §8) included.
 
     `lines`: what follows +OK where the answer has several; dots and the end are added.
@@ -50,15 +48,13 @@ class Pop3Answer:
     lines: Sequence[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UseUTF8:
+class UseUTF8(Value, frozen=True):
     """A command's answer: +OK with `text`, and header sections may be UTF-8 from here on (RFC 6856 §2)."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class LogIn:
+class LogIn(Value, frozen=True):
     """The answer of a command with `logs_in`: whom it has found; judged, throttled and logged like any login."""
 
     outcome: Credentials | Proof
@@ -67,8 +63,7 @@ class LogIn:
 VerbAnswer = Pop3Answer | UseUTF8 | LogIn
 
 
-@dataclass(frozen=True, slots=True)
-class Pop3Verb:
+class Pop3Verb(Value, frozen=True):
     """A command. `handle(view, argument)` is called on the session's thread; `argument` is the text after the verb.
 
     `states`: elsewhere it is refused without asking. `logs_in`: it answers with LogIn, or refuses; it is not asked where a
@@ -81,8 +76,7 @@ class Pop3Verb:
     logs_in: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Pop3Extension:
+class Pop3Extension(Value, frozen=True):
     """One capability with what it brings. `advertise`: the text after the keyword, "" for none; or a function of the
     session that gives it, or None: not now.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from mailserv.mail.value import Value
 
 
 class Severity(Enum):
@@ -15,8 +16,7 @@ class Severity(Enum):
     PERMANENT = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Value, frozen=True):
     """One reply: a three-digit code, an enhanced status ("" where RFC 2034 §4 allows none) and text, "\\n" between lines."""
 
     code: int

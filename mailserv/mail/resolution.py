@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mailserv.mail.address import Address
 from mailserv.mail.reply import Reply
 from mailserv.mail.route import Route
+from mailserv.mail.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(Value, frozen=True):
     """Mailboxes and next hops, or a refusal, never both; all empty is never returned.
 
     `mailboxes`: (account, address that reached it) pairs, no account twice; the address keeps its +tag.

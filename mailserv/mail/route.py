@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from mailserv.errors import AddressSyntaxError
 from mailserv.mail.address import parse_domain
 from mailserv.mail.ip import plain_ip
+from mailserv.mail.value import Value
 
 MAILBOX = "mailbox"  # the row in the store is the delivery
 SMTP = "smtp"  # the outbound queue, drained by the SMTP client
@@ -15,8 +15,7 @@ _HOST_AND_PORT = re.compile(r"\[([^\[\]]+)\](?::(\d{1,5}))?")
 _TRANSPORT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Route:
+class Route(Value, frozen=True, order=True):
     """A transport's name and its next hop, together the *destination* by which the queue groups.
 
     For "smtp" the next hop is a domain ("example.net": look up its MX) or "[host]:port" (no MX lookup).

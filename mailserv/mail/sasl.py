@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
 
 from mailserv.mail.peer import Peer
 from mailserv.mail.reply import Reply
+from mailserv.mail.value import Private, Value
 
 LOGIN_SERVICES = frozenset({"submission", "submissions", "pop3", "pop3s"})
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Private, frozen=True):
     """What a claimed name stands for.
 
     `address`: the account's, canonical, whatever way the client wrote it; "" for what can be none. `verifier`: what the
@@ -21,11 +20,10 @@ class Known:
     """
 
     address: str
-    verifier: str | None = field(repr=False)  # invariant 10
+    verifier: str | None  # invariant 10
 
 
-@dataclass(frozen=True, slots=True)
-class SaslView:
+class SaslView(Value, frozen=True):
     """What a mechanism may know: values, and a look-up in what it keeps. `look_up` raises StoreError."""
 
     peer: Peer
@@ -33,25 +31,22 @@ class SaslView:
     look_up: Callable[[str], Known]
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(Private, frozen=True):
     """An outcome: what the client claims, for the server to verify. `authzid` is "" when it asks to act as itself."""
 
     authcid: str
     authzid: str
-    password: str = field(repr=False)  # invariant 10
+    password: str  # invariant 10
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Value, frozen=True):
     """An outcome: the mechanism has found out by itself whether the client is whom it claims to be."""
 
     authcid: str
     is_good: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SaslFailed:
+class SaslFailed(Value, frozen=True):
     """An outcome: the exchange is over before there was anything to verify. No failed login: nobody was guessed at."""
 
     reply: Reply
@@ -65,8 +60,7 @@ what it returns is the outcome. The first challenge is not sent when the client 
 ValueError says that an answer was malformed; a GeneratorExit that the client gave up, or is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class SaslMechanism:
+class SaslMechanism(Value, frozen=True):
     """`name`: as on the wire, in capitals (RFC 4422 §3.1). `begin(view)` is called for each AUTH, on the session's thread.
 
     `make_verifier(password)`: what is kept beside the password's hash, from the moment that a password is set, or given

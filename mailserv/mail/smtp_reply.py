@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from mailserv.errors import ProtocolError
 from mailserv.mail.fields import printable
 from mailserv.mail.reply import Reply, Severity
+from mailserv.mail.value import Value
 
 __all__ = ["ProtocolError", "ReplyReader", "ServerReply"]  # the error, too: a plugin that reads replies catches it
 
@@ -20,8 +20,7 @@ _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")  # RFC 3463 §2
 
 
-@dataclass(frozen=True, slots=True)
-class ServerReply:
+class ServerReply(Value, frozen=True):
     """One whole reply as it came: `lines` are its texts after the code, decoded byte by byte (latin-1), not yet cleaned."""
 
     code: int

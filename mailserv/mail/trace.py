@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from mailserv.mail.fields import printable
+from mailserv.mail.value import Value, field
 from mailserv.mail.verdict import Observed
 
 
-@dataclass(frozen=True, slots=True)
-class TraceEntry:
+class TraceEntry(Value, frozen=True):
     """`event` is a word (accepted, routed, delivered, deferred, failed, bounced, held, …), `recipient` "" for the message.
 
     `detail` values are short printable strings or numbers; who makes an entry from wire text cleans it first.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
 
 from mailserv.mail.reply import Reply
+from mailserv.mail.value import Value, field
 
 
 class Action(IntEnum):
@@ -16,8 +16,7 @@ class Action(IntEnum):
     DISCONNECT = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Value, frozen=True):
     """A refusal: what to do, what to tell the peer, and why (for trace and log, never for the peer)."""
 
     action: Action
@@ -25,8 +24,7 @@ class Verdict:
     reason: str = field(default="")
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Value, frozen=True):
     """The verdict of a plugin with `mode = "observe"`: what it would have done."""
 
     plugin: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from mailserv import metrics
@@ -13,6 +12,7 @@ from mailserv.logging import get_logger
 from mailserv.mail.peer import Peer
 from mailserv.mail.pop3_extension import LogIn, Pop3Answer, Pop3View, UseUTF8
 from mailserv.mail.reply import Reply
+from mailserv.mail.value import replace
 from mailserv.net.connection import Connection
 from mailserv.net.gate import Place
 from mailserv.pop3.context import Pop3Context

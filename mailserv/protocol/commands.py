@@ -3,91 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from mailserv.errors import AddressSyntaxError
 from mailserv.mail import reply as replies
 from mailserv.mail.address import Address, parse_path
 from mailserv.mail.extension import Verb
 from mailserv.mail.reply import Reply
+from mailserv.mail.value import Private, Value
 
 MAX_HELO = 255  # octets, RFC 5321 §4.5.3.1.2
 
 
-@dataclass(frozen=True, slots=True)
-class Helo:
+class Helo(Value, frozen=True):
     """RFC 5321 §4.1.1.1. `domain` as the client wrote it: only its characters were checked."""
 
     domain: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ehlo:
+class Ehlo(Value, frozen=True):
     """RFC 5321 §4.1.1.1. `domain` as the client wrote it: only its characters were checked."""
 
     domain: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(Value, frozen=True):
     """RFC 5321 §4.1.1.2. `parameters`: keyword in capitals → value, "" without one; each passed its extension's check."""
 
     reverse_path: Address
     parameters: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Rcpt:
+class Rcpt(Value, frozen=True):
     """RFC 5321 §4.1.1.3. The domain is "" for <postmaster> only. `parameters` as in Mail."""
 
     forward_path: Address
     parameters: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(Value, frozen=True):
     """RFC 5321 §4.1.1.4. After a 354 come ContentBlocks, then one ContentEnd or ContentRefused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rset:
+class Rset(Value, frozen=True):
     """RFC 5321 §4.1.1.5."""
 
 
-@dataclass(frozen=True, slots=True)
-class Noop:
+class Noop(Value, frozen=True):
     """RFC 5321 §4.1.1.9."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quit:
+class Quit(Value, frozen=True):
     """RFC 5321 §4.1.1.10."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExtensionCommand:
+class ExtensionCommand(Value, frozen=True):
     """A verb that an extension brought, in a phase where it may come. `argument`: the text after the verb, "" for none."""
 
     verb: Verb
     argument: str
 
 
-@dataclass(frozen=True, slots=True)
-class AuthLine:
+class AuthLine(Private, frozen=True):
     """A client's line in an AUTH exchange (RFC 4954 §4), base64 undecoded. None: "*", the client gives up."""
 
-    data: bytes | None = field(repr=False)  # a secret (invariant 10)
+    data: bytes | None  # a secret (invariant 10)
 
 
-@dataclass(frozen=True, slots=True)
-class ContentBlock:
+class ContentBlock(Private, frozen=True):
     """A piece of the content, dots unstuffed, about as large as it was received. It is not answered."""
 
-    data: bytes = field(repr=False)
+    data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ContentEnd:
+class ContentEnd(Value, frozen=True):
     """The end of data. Its answer is the one that counts (invariant 1).
 
     `has_bare`: a CR or LF stood alone in the chunks of a content that came by BDAT (in DATA that is a ContentRefused).
@@ -96,15 +84,13 @@ class ContentEnd:
     has_bare: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ContentRefused:
+class ContentRefused(Value, frozen=True):
     """The end of data of a content with a bare CR or LF (invariant 5). After `reply` the session is over."""
 
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(Value, frozen=True):
     """BDAT, whose octets follow as ContentBlocks, then a ChunkEnd or, after the last one, a ContentEnd. It is not answered.
 
     `refusal` stays in the core: the octets are thrown away, and then a Rejected is what comes.
@@ -116,16 +102,14 @@ class Chunk:
     refusal: Reply | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkEnd:
+class ChunkEnd(Value, frozen=True):
     """All octets of a chunk that is not the last one are here. `has_bare`: a CR or LF stood alone so far."""
 
     octets: int
     has_bare: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Value, frozen=True):
     """What the core refuses by itself. `command`: the verb when it is one we know, else "" (it may be a lost password).
 
     `close`: the session is over after the reply.

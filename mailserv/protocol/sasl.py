@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
 
 from mailserv.mail import reply as replies
 from mailserv.mail.sasl import Credentials, Exchange, Outcome, SaslFailed, SaslMechanism, SaslView
+from mailserv.mail.value import Value
 
 _MAX_FIELD = 1024  # octets of a name or password; RFC 4616 §2 has 255 for the names, more is no honest password
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(Value, frozen=True):
     """Send `data` (not yet base64), then call `step` with the client's line."""
 
     data: bytes

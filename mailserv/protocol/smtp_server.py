@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 from collections import deque
-from dataclasses import dataclass
 
 from mailserv.errors import ProtocolError
 from mailserv.mail import reply as replies
 from mailserv.mail.reply import Reply
+from mailserv.mail.value import Value
 from mailserv.protocol.commands import (
     COMMANDS,
     LMTP_COMMANDS,
@@ -39,8 +39,7 @@ from mailserv.protocol.smtp_reader import CommandReader, View
 __all__ = ["NEXT_PHASE", "Phase", "SmtpServer", "WireLimits"]
 
 
-@dataclass(frozen=True, slots=True)
-class WireLimits:
+class WireLimits(Value, frozen=True):
     """Octets of a line, CRLF included."""
 
     command_line: int = 512  # RFC 5321 §4.5.3.1.4; the growth of the extensions comes on top

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mailserv.errors import PluginError
 from mailserv.hooks.runner import Runner
 from mailserv.logging import get_logger
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.outcome import Outcome
+from mailserv.mail.value import replace
 
 _log = get_logger("queue")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from mailserv.errors import DuplicateError, StoreError
 from mailserv.mail.message import Acceptance, Content, Once, header_section
 from mailserv.mail.route import Route
+from mailserv.mail.value import Value
 from mailserv.store import once, totals
 from mailserv.store.codec import pack_address, pack_parameters, pack_trace
 from mailserv.store.references import release
@@ -32,8 +32,7 @@ INSERT_QUEUE = """
 INSERT_TRACE = "INSERT INTO trace (queue_id, at, entries) VALUES (?, ?, ?)"
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Value, frozen=True):
     """An acceptance as rows. `weight` octets go through the WAL; `file` is the spool file it owns, "" without one."""
 
     queue_id: str

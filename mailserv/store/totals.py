@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mailserv.mail.message import MailboxDelivery
+from mailserv.mail.value import Value
 from mailserv.store.interface import NEARLY_FULL, Usage
 from mailserv.store.writer import Work
 
@@ -22,8 +22,7 @@ REPAIR = """
 ROOM_AGAIN = 0.8  # of a quota: below it, the next crossing is told again
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(Value, frozen=True):
     """What one message brings to one account, and what may be there with it. `is_alone`: it is for nobody else."""
 
     account: str
@@ -32,8 +31,7 @@ class Quota:
     is_alone: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(Value, frozen=True):
     """Whether a message fits: the account that has no room ("" when all have), and those that it makes nearly full."""
 
     full: str = ""

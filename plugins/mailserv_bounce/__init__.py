@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Annotated
 
 import msgspec
@@ -14,6 +13,7 @@ from mailserv.mail.address import Address, parse_domain, parse_mailbox
 from mailserv.mail.delivery import QueuedRow
 from mailserv.mail.notice import Notice, NoticeKind, NoticeWords
 from mailserv.mail.plugin import Services, reading
+from mailserv.mail.value import replace
 from mailserv.mail.verdict import Verdict, reject
 
 HOUR = 3600.0  # seconds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Annotated
 
 import msgspec
@@ -17,6 +16,7 @@ from mailserv.mail.ip import is_within
 from mailserv.mail.peer import Peer
 from mailserv.mail.plugin import Services
 from mailserv.mail.reply import Reply
+from mailserv.mail.value import replace
 from mailserv.mail.values import Network
 from mailserv.mail.xtext import decode_xtext
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 from mailserv.clock import SystemClock
 from mailserv.deliver.connections import Timeouts
@@ -12,6 +11,7 @@ from mailserv.mail.address import NULL_REVERSE_PATH, Address, parse_mailbox
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.message import BytesContent
 from mailserv.mail.route import Route
+from mailserv.mail.value import replace
 from mailserv.resolver import Resolver
 from mailserv.testing.sink import ScriptedMX
 

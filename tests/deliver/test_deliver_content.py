@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from sending import CONTENT, delivery, hop, outcomes, row
@@ -11,6 +11,7 @@ from mailserv.errors import StoreUnavailable
 from mailserv.mail.address import Address
 from mailserv.mail.outcome import Deferred, Delivered, Failed
 from mailserv.mail.reply import LOCAL_ERROR
+from mailserv.mail.value import replace
 from mailserv.testing.sink import ScriptedMX
 
 UTF8_CONTENT = "Subject: Grüße\r\n\r\nHallo\r\n".encode()

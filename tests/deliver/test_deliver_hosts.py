@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from dataclasses import replace
 
 import pytest
 from sending import PATIENT, Taking, delivery, hop, impatient, numbered, outcomes
@@ -13,6 +12,7 @@ from mailserv.deliver.mx import Target
 from mailserv.deliver.opening import SlowHosts
 from mailserv.mail.outcome import Deferred, Delivered, Failed
 from mailserv.mail.reply import Reply
+from mailserv.mail.value import replace
 from mailserv.testing.clock import FakeClock
 from mailserv.testing.sink import DROP, SILENCE, Held, Raw, ScriptedMX
 

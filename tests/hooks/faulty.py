@@ -7,7 +7,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from mailserv.mail.plugin import Services
 from mailserv.mail.pop3_extension import Pop3Extension
 from mailserv.mail.reply import OK
 from mailserv.mail.sasl import SaslMechanism
+from mailserv.mail.value import replace
 from mailserv.testing.clock import FakeClock
 
 SHIPPED = sorted(entry.name for entry in entry_points(group=GROUP) if entry.dist and entry.dist.name == OURS)

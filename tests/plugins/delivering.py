@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from mailserv.clock import Clock
@@ -13,6 +13,7 @@ from mailserv.mail.delivery import Delivery, QueuedRow, Transport
 from mailserv.mail.message import BytesContent, Content
 from mailserv.mail.outcome import Outcome
 from mailserv.mail.route import Route
+from mailserv.mail.value import replace
 from mailserv.testing.clock import FakeClock
 
 CONTENT = b"From: alice@example.org\r\nSubject: hello\r\n\r\nHello.\r\n.\r\n"

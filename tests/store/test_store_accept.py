@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from mailserv.mail.address import NULL_REVERSE_PATH, Address
 from mailserv.mail.message import Acceptance, BytesContent, Content, MailboxDelivery, Once, QueuedRecipient
 from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
+from mailserv.mail.value import replace
 from mailserv.store.interface import Store
 from mailserv.store.spool import FileContent
 from mailserv.testing.clock import FakeClock

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from store_kit import ALICE, Failing, behind, count, to_mailbox, to_queue
 
+from mailserv.mail.value import replace
 from mailserv.store.interface import Store
 from mailserv.store.retention import MARKS
 from mailserv.store.sqlite import open_store
@@ -39,11 +40,7 @@ def test_it_stops_when_told(store: Store) -> None:
 
 def test_what_is_queued_too_keeps_its_content(store: Store, data_dir: Path) -> None:
     queued = to_queue("Q1")
-    both = type(queued)(
-        **{name: getattr(queued, name) for name in queued.__dataclass_fields__}
-        | {"mailboxes": to_mailbox("Q1").mailboxes}
-    )
-    store.accept(both)
+    store.accept(replace(queued, mailboxes=to_mailbox("Q1").mailboxes))
     assert store.mailboxes.expire(ALICE, 1_000.0, always) == 1
     assert count(data_dir, "message") == 1
 
