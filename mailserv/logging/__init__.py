@@ -50,7 +50,7 @@ def get_logger(name: str) -> FilteringBoundLogger:
     The event is a literal word. Values may be anything; they are cleaned when the line is written, on the log's thread:
     pass values that nobody changes later.
     """
-    logger: FilteringBoundLogger = structlog.get_logger(name)
+    logger: FilteringBoundLogger = structlog.get_logger(name).bind()  # at once: its lazy stand-in would be asked each time
     return logger
 
 
@@ -97,6 +97,10 @@ def close() -> None:
 
 class _BoundLogger(structlog.make_filtering_bound_logger(0)):  # type: ignore[misc]  # it makes a class
     """structlog's logger with its last step ours: what it would do with processors is done at once."""
+
+    def info(self, event: str, **fields: Any) -> None:
+        """As structlog's, without its detour: a message has two of these."""
+        self._proxy_to_logger("info", event, **fields)
 
     def _proxy_to_logger(self, method_name: str, event: str | None = None, *_: Any, **fields: Any) -> None:
         """Make a Line, hand it over. Runs on the caller's thread, so it does next to nothing."""

@@ -55,13 +55,19 @@ class Address(Value, frozen=True):
         return f"{unicodedata.normalize('NFC', unicodedata.normalize('NFC', self.local_part).casefold())}@{self.domain}"
 
     def __str__(self) -> str:
-        local = self.local_part
-        if local and not _DOT_STRING.fullmatch(local):
-            local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
+        local = _written(self.local_part)
         return f"{local}@{self.domain}" if self.domain else local
 
 
 NULL_REVERSE_PATH = Address("", "")
+
+
+@lru_cache(maxsize=1024)  # each address of a message is written some seven times
+def _written(local_part: str) -> str:
+    """Quoted where it must be (RFC 5321 §4.1.2)."""
+    if not local_part or _DOT_STRING.fullmatch(local_part):
+        return local_part
+    return '"' + re.sub(r'(["\\])', r"\\\1", local_part) + '"'
 
 
 def parse_mailbox(text: str) -> Address:
@@ -72,6 +78,7 @@ def parse_mailbox(text: str) -> Address:
     return Address(local, parse_domain(rest[1:]))
 
 
+@lru_cache(maxsize=1024)  # most mail is for the same few, and much of it from the same
 def parse_path(text: str) -> tuple[Address, str]:
     """Read a Path at the start of `text`; return it and what follows it (parameters, with their leading space).
 

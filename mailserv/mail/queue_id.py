@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import random
 import threading
 
-_ALPHABET = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # ten bits each
+_SHIFTS = range(70, -1, -10)
 
 
 class QueueIds:
@@ -26,4 +27,4 @@ class QueueIds:
         with self._lock:
             self._counter = (self._counter + 1) & 0xFFF
             number = (int(now * 1000) << 32) | (self._counter << 20) | self._rng.getrandbits(20)
-        return base64.b32encode(number.to_bytes(10, "big")).translate(_ALPHABET).decode("ascii")
+        return "".join([_PAIRS[number >> shift & 0x3FF] for shift in _SHIFTS])

@@ -217,7 +217,8 @@ class SmtpServer:
             self._reader.is_smtputf8 = "SMTPUTF8" in event.parameters
         elif kind is Data:
             self._dots = DotReader()
-            self._feed_content(self._lines.take_rest())
+            if self._lines:  # pipelined, against RFC 2920 §3.1
+                self._feed_content(self._lines.take_rest())
         elif kind is Ehlo or kind is Helo:
             self._reader.is_esmtp = kind is Ehlo
 
