@@ -10,7 +10,7 @@ is_root() {
 }
 
 # The first Python of at least 3.11, printed; with "venv" as argument one that can make environments. The system's comes
-# first: it gets the security updates, and is built for speed (docs/decisions/0030). $MAILSERV_PYTHON comes before it.
+# first: it gets the security updates, and is built for speed (docs/decisions/0032). $MAILSERV_PYTHON comes before it.
 find_python() {
     want_venv=${1:+import venv; from ensurepip import bootstrap} # Debian leaves ensurepip to a package of its own
     want_venv=${want_venv:-pass}

@@ -45,7 +45,6 @@ from mailserv.mail import reply
 from mailserv.mail.peer import Peer
 from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.reply import Reply
-from mailserv.mail.resolution import Resolution
 from mailserv.mail.value import replace
 from mailserv.mailboxes.keeper import Keeper
 from mailserv.mailboxes.quotas import Quotas

@@ -50,7 +50,9 @@ def get_logger(name: str) -> FilteringBoundLogger:
     The event is a literal word. Values may be anything; they are cleaned when the line is written, on the log's thread:
     pass values that nobody changes later.
     """
-    logger: FilteringBoundLogger = structlog.get_logger(name).bind()  # at once: its lazy stand-in would be asked each time
+    logger: FilteringBoundLogger = structlog.get_logger(
+        name
+    ).bind()  # at once: its lazy stand-in would be asked each time
     return logger
 
 

@@ -1,4 +1,4 @@
-"""What a noun is made of: frozen, compared by value, cheap to make (docs/decisions/0029)."""
+"""What a noun is made of: frozen, compared by value, cheap to make (docs/decisions/0031)."""
 
 from __future__ import annotations
 
