@@ -12,15 +12,20 @@ from mailserv.filter.logins import Logins
 from mailserv.hooks.runner import Runner
 from mailserv.mailboxes.rules import Rules
 from mailserv.net.tls import Certificates
+from mailserv.pop3.listings import Listings
 from mailserv.protocol.pop3_extensions import NO_EXTENSIONS, Pop3ExtensionTable
 from mailserv.settings import Settings
 from mailserv.store.interface import Store
 
 
 class OpenMaildrops:
-    """The exclusive lock of RFC 1939 §4, for the sessions of this process (one server has one data_dir). Any thread."""
+    """The exclusive lock of RFC 1939 §4, for the sessions of this process (one server has one data_dir). Any thread.
+
+    `listings`: what those had that were open before.
+    """
 
     def __init__(self) -> None:
+        self.listings = Listings()
         self._lock = threading.Lock()
         self._open: set[str] = set()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import attrgetter
 
 from mailserv.errors import PluginError, StoreError
 from mailserv.filter.logins import LoggedIn, LoginRefused
@@ -19,8 +18,6 @@ from mailserv.pop3.surrogates import WithSurrogates
 from mailserv.protocol.sasl import Challenge
 
 _log = get_logger("pop3")
-
-_IS_UTF8 = attrgetter("is_utf8")
 
 # Response codes: RFC 2449 §8, RFC 3206.
 NEEDS_TLS = "[AUTH] Log in over TLS only: say STLS first"
@@ -96,8 +93,8 @@ class Login:
         if not context.maildrops.acquire(address):
             return Refused(IN_USE)
         try:
-            opened = open_maildrop(context.store, context.runner, address)
-            if not self.is_utf8 and any(map(_IS_UTF8, opened.messages)):
+            opened = open_maildrop(context.store, context.runner, address, context.maildrops.listings)
+            if not self.is_utf8 and opened.snapshot.has_utf8:
                 opened = WithSurrogates(opened)
             return Opened(address, opened)
         except (StoreError, PluginError) as error:

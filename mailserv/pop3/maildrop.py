@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from mailserv.mail.maildrop import Message
+from mailserv.pop3.listings import Snapshot
 
 
 class Maildrop:
     """The messages at the moment of the login, numbered from 1. One thread."""
 
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self._messages = messages
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._messages = snapshot.messages
         self._deleted: set[int] = set()
 
     @property
     def stat(self) -> tuple[int, int]:
         """Messages and octets, without what is marked as deleted."""
-        octets = sum([message.size for message in self._messages])
-        octets -= sum([self._messages[number - 1].size for number in self._deleted])
-        return len(self._messages) - len(self._deleted), octets
+        deleted = sum([self._messages[number - 1].size for number in self._deleted])
+        return len(self._messages) - len(self._deleted), self._snapshot.octets - deleted
 
     def get(self, number: int) -> Message | None:
         """None when there is no such message, or it is marked as deleted."""
@@ -44,19 +45,19 @@ class Maildrop:
         """What QUIT deletes."""
         return [self._messages[number - 1] for number in sorted(self._deleted)]
 
-    def scan_listing(self) -> list[str]:
+    def scan_listing(self) -> bytes:
         """The lines of LIST."""
-        return [f"{number} {message.size}" for number, message in self._present()]
+        return self._without_deleted(self._snapshot.sizes)
 
-    def unique_id_listing(self) -> list[str]:
+    def unique_id_listing(self) -> bytes:
         """The lines of UIDL."""
-        return [f"{number} {message.unique_id}" for number, message in self._present()]
+        return self._without_deleted(self._snapshot.unique_ids)
 
-    def _present(self) -> Iterable[tuple[int, Message]]:
-        numbered = enumerate(self._messages, 1)
+    def _without_deleted(self, lines: bytes) -> bytes:
         if not self._deleted:
-            return numbered
-        return (pair for pair in numbered if pair[0] not in self._deleted)
+            return lines
+        numbered = enumerate(lines.splitlines(keepends=True), 1)
+        return b"".join([line for number, line in numbered if number not in self._deleted])
 
 
 def top(blocks: Iterable[bytes], lines: int) -> Iterator[bytes]:

@@ -12,7 +12,9 @@ from mailserv.hooks.runner import Runner
 from mailserv.logging import get_logger
 from mailserv.mail.maildrop import Message, OpenedMaildrop
 from mailserv.mail.message import Content
-from mailserv.store.interface import MaildropMessage, Store
+from mailserv.pop3.listings import Listings, Snapshot
+from mailserv.store.interface import Store
+from mailserv.store.listing import MaildropMessage
 
 _log = get_logger("pop3")
 _HOOK = "open_maildrop"
@@ -26,15 +28,20 @@ class SessionMaildrop(OpenedMaildrop, Protocol):
     @property
     def is_ours(self) -> bool: ...
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """Of `messages`."""
+        ...
+
     def mark_retrieved(self, messages: Sequence[Message], now: float) -> None:
         """The client has these, and left them. Raises StoreError."""
         ...
 
 
-def open_maildrop(store: Store, runner: Runner | None, address: str) -> SessionMaildrop:
+def open_maildrop(store: Store, runner: Runner | None, address: str, listings: Listings) -> SessionMaildrop:
     """Raises StoreError, PluginError: not now."""
     served = runner.provide(_HOOK, address=address) if runner is not None and runner.has(_HOOK) else None
-    return StoreMaildrop(store, address) if served is None else ServedMaildrop(served)
+    return StoreMaildrop(store, address, listings) if served is None else ServedMaildrop(served)
 
 
 def _row_id(message: MaildropMessage) -> int:
@@ -46,9 +53,10 @@ class StoreMaildrop:
 
     is_ours = True
 
-    def __init__(self, store: Store, address: str) -> None:
+    def __init__(self, store: Store, address: str, listings: Listings) -> None:
         self._store = store
-        self.messages: Sequence[MaildropMessage] = store.maildrop(address)
+        listing, self.snapshot = listings.of(store, address)
+        self.messages = listing.messages
         self._next = -1  # index of the message behind the last that was read
         self._ahead: dict[str, Content] = {}
 
@@ -100,6 +108,7 @@ class ServedMaildrop:
     def __init__(self, served: OpenedMaildrop) -> None:
         self._served = served
         self.messages = served.messages
+        self.snapshot = Snapshot(self.messages)
 
     def read(self, message: Message) -> Content | None:
         try:

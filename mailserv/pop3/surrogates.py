@@ -9,6 +9,7 @@ from mailserv.errors import StoreError
 from mailserv.mail.maildrop import Message
 from mailserv.mail.message import Content, header_section
 from mailserv.mail.surrogate import in_ascii
+from mailserv.pop3.listings import Snapshot
 from mailserv.pop3.opening import SessionMaildrop
 
 
@@ -29,6 +30,7 @@ class WithSurrogates:
         self._opened = opened
         self.is_ours = opened.is_ours
         self.messages: Sequence[Message] = [self._shown(message) for message in opened.messages]
+        self.snapshot = Snapshot(self.messages)
 
     def read(self, message: Message) -> Content | None:
         if not isinstance(message, _Surrogate):

@@ -35,7 +35,7 @@ class Pop3Transaction:
         self._wire = wire
         self._session_id = session_id
         self._opened = opened
-        self._maildrop = Maildrop(opened.messages)
+        self._maildrop = Maildrop(opened.snapshot)
         self._taken: set[int] = set()  # numbers of what was retrieved
         self.address = address
         self._is_closed = False
@@ -93,14 +93,14 @@ class Pop3Transaction:
     def _on_list(self, event: commands.List) -> None:
         if event.number is None:
             count, octets = self._maildrop.stat
-            self._core.answer_list(f"{count} messages ({octets} octets)", self._maildrop.scan_listing())
+            self._core.answer_message(f"{count} messages ({octets} octets)", self._maildrop.scan_listing())
             return
         message = self._maildrop.get(event.number)
         self._core.answer(message is not None, f"{event.number} {message.size}" if message else NO_SUCH_MESSAGE)
 
     def _on_uidl(self, event: commands.Uidl) -> None:
         if event.number is None:
-            self._core.answer_list("Unique-ids follow", self._maildrop.unique_id_listing())
+            self._core.answer_message("Unique-ids follow", self._maildrop.unique_id_listing())
             return
         message = self._maildrop.get(event.number)
         self._core.answer(message is not None, f"{event.number} {message.unique_id}" if message else NO_SUCH_MESSAGE)

@@ -162,7 +162,7 @@ class Pop3Server:
         self.answer_message(text, "\r\n".join((*lines, "")).encode("utf-8"))
 
     def answer_message(self, text: str, content: bytes) -> None:
-        """+OK and a message that is in memory whole (RETR, TOP), dot-stuffed."""
+        """+OK and a message, or a long list, that is in memory whole (RETR, TOP, LIST, UIDL), dot-stuffed."""
         event = self._take_pending()
         self._put(_status(True, text))
         self._put(stuff_whole(content))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.message import Acceptance, Content
@@ -17,6 +17,7 @@ from mailserv.mail.plugin import Table
 from mailserv.mail.reply import Reply
 from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
+from mailserv.store.listing import Listing, MaildropMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +62,6 @@ class Account:
 
     address: str
     created_at: float
-
-
-class MaildropMessage(NamedTuple):
-    """One message of a maildrop as POP3 numbers it. A tuple: 100,000 of them are made at a login, in a third of the time.
-
-    `size` are octets as RETR sends them before dot-stuffing.
-    `unique_id`: 1–70 characters 0x21–0x7E, never used again (RFC 1939 §7). `is_utf8`: it came with SMTPUTF8, and its
-    header section is not ASCII.
-    """
-
-    unique_id: str
-    size: int
-    row_id: int
-    is_utf8: bool = False
 
 
 NEARLY_FULL = 0.9  # of a quota: its owner is told, once
@@ -378,8 +365,12 @@ class Store(Protocol):
     def password_hash(self, address: str) -> str | None: ...
 
     # maildrop
-    def maildrop(self, address: str) -> list[MaildropMessage]:
+    def maildrop(self, address: str) -> Sequence[MaildropMessage]:
         """The mailbox's messages, oldest first, without reading a body."""
+        ...
+
+    def listing(self, address: str, known: Listing | None = None) -> Listing:
+        """The same, sooner for who still has what it was before: `known` itself is the answer when nothing has changed."""
         ...
 
     def read(self, message: MaildropMessage) -> Content | None:

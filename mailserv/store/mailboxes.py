@@ -9,7 +9,8 @@ from mailserv.mail.message import Acceptance
 from mailserv.store import importing, maildrop, retention, totals, verify
 from mailserv.store.acceptance import insert, prepare
 from mailserv.store.connection import Readers
-from mailserv.store.interface import Finding, Imported, MailboxEntry, MaildropMessage, Usage
+from mailserv.store.interface import Finding, Imported, MailboxEntry, Usage
+from mailserv.store.listing import MaildropMessage
 from mailserv.store.spool import Spool
 from mailserv.store.writer import Work, Writer
 

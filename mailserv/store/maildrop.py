@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from mailserv.mail.message import BytesContent, Content, PrefixedContent
 from mailserv.store.codec import unpack_address
 from mailserv.store.connection import Readers
 from mailserv.store.content import read_content
 from mailserv.store.deletions import keep_one, pieces, promise
-from mailserv.store.interface import MailboxEntry, MaildropMessage
+from mailserv.store.interface import MailboxEntry
+from mailserv.store.listing import PROMISED, MaildropMessage
 from mailserv.store.spool import THRESHOLD, Spool
 from mailserv.store.writer import Work, Writer
 
 ACCOUNT = "SELECT id FROM account WHERE address = ? AND gone = 0"
-LIST = "SELECT unique_id, size, id, utf8 FROM mailbox WHERE account_id = ? ORDER BY id"
-PROMISED = "SELECT value FROM deletion, json_each(deletion.row_ids) WHERE account_id = ?"
 ENTRIES = """
     SELECT unique_id, mailbox.size, mailbox.id, received_at, reverse_path FROM mailbox
     JOIN message ON message.id = message_id WHERE account_id = ? ORDER BY mailbox.id"""
@@ -26,18 +25,6 @@ READ = "SELECT message_id, prefix FROM mailbox WHERE id = ? AND unique_id = ?"
 READ_AHEAD = """
     SELECT unique_id, prefix, message.size, content FROM mailbox JOIN message ON message.id = message_id
     WHERE mailbox.id IN (SELECT value FROM json_each(?)) AND file IS NULL"""
-
-
-def listing(connection: sqlite3.Connection, address: str) -> list[MaildropMessage]:
-    """Oldest first, without what is deleted and only waits to be removed."""
-    account = connection.execute(ACCOUNT, (address,)).fetchone()
-    if account is None:
-        return []
-    promised = {row_id for (row_id,) in connection.execute(PROMISED, account)}  # first: a row that goes now is in one
-    rows: Iterable[tuple[str, int, int, bool]] = connection.execute(LIST, account)
-    if promised:
-        rows = (row for row in rows if row[2] not in promised)
-    return list(map(MaildropMessage._make, rows))
 
 
 def entries(connection: sqlite3.Connection, address: str) -> list[MailboxEntry]:

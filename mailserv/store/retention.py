@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from mailserv.store.interface import MaildropMessage
+from mailserv.store.listing import MaildropMessage
 from mailserv.store.references import BATCH, release
 from mailserv.store.writer import Work, Writer
 

@@ -33,7 +33,8 @@ from mailserv.store.content import Damaged
 from mailserv.store.deletions import NEWEST, Sweeper
 from mailserv.store.directory import make, make_database, reserve
 from mailserv.store.disk import DISK, Disk, store_error
-from mailserv.store.interface import Account, MaildropMessage, QueueEntry, Settlement, Store
+from mailserv.store.interface import Account, QueueEntry, Settlement, Store
+from mailserv.store.listing import Listing, MaildropMessage, listing
 from mailserv.store.mailboxes import SqliteMailboxes
 from mailserv.store.nudge import Listener, nudge
 from mailserv.store.part import ALONE, NUDGE, Follower, Part, Turns
@@ -365,9 +366,12 @@ class SqliteStore:
 
     # maildrop
 
-    def maildrop(self, address: str) -> list[MaildropMessage]:
+    def maildrop(self, address: str) -> Sequence[MaildropMessage]:
+        return self.listing(address).messages
+
+    def listing(self, address: str, known: Listing | None = None) -> Listing:
         with self._readers.connection() as connection:
-            return maildrop.listing(connection, address)
+            return listing(connection, address, known)
 
     def read(self, message: MaildropMessage) -> Content | None:
         try:

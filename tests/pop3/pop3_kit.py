@@ -29,7 +29,8 @@ from mailserv.pop3.context import OpenMaildrops, Pop3Context
 from mailserv.pop3.session import Pop3Session, refusal
 from mailserv.protocol.pop3_extensions import NO_EXTENSIONS, Pop3ExtensionTable
 from mailserv.settings import Duration, Limits, Settings
-from mailserv.store.interface import MaildropMessage, Store
+from mailserv.store.interface import Store
+from mailserv.store.listing import MaildropMessage
 from mailserv.store.passwords import hash_password
 from mailserv.store.sqlite import open_store
 

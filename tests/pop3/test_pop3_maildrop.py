@@ -5,20 +5,22 @@ from __future__ import annotations
 import pytest
 
 from mailserv.pop3.context import OpenMaildrops
+from mailserv.pop3.listings import Snapshot
 from mailserv.pop3.maildrop import Maildrop, top
-from mailserv.store.interface import MaildropMessage
+from mailserv.store.listing import MaildropMessage
 
 
 def maildrop(*sizes: int) -> Maildrop:
-    return Maildrop([MaildropMessage(f"u{number}", size, number) for number, size in enumerate(sizes, 1)])
+    messages = [MaildropMessage(f"u{number}", size, number) for number, size in enumerate(sizes, 1)]
+    return Maildrop(Snapshot(messages))
 
 
 def test_messages_keep_their_numbers_when_others_are_marked() -> None:
     drop = maildrop(100, 200, 300)
     assert drop.mark(2)
     assert drop.stat == (2, 400)
-    assert drop.scan_listing() == ["1 100", "3 300"]
-    assert drop.unique_id_listing() == ["1 u1", "3 u3"]
+    assert drop.scan_listing() == b"1 100\r\n3 300\r\n"
+    assert drop.unique_id_listing() == b"1 u1\r\n3 u3\r\n"
     assert [message.unique_id for message in drop.marked] == ["u2"]
 
 
@@ -40,7 +42,7 @@ def test_lesson_10_a_number_that_no_message_has_is_none(number: int) -> None:
 
 def test_an_empty_maildrop_is_empty() -> None:
     assert maildrop().stat == (0, 0)
-    assert maildrop().scan_listing() == []
+    assert maildrop().scan_listing() == b""
 
 
 def test_one_maildrop_one_session() -> None:

@@ -362,11 +362,11 @@ def test_a_store_that_can_t_delete_deletes_nothing_and_says_so(
     assert "deletion_failed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["maildrop", "password_hash"])
+@pytest.mark.parametrize("method", ["listing", "password_hash"])
 def test_a_store_that_can_t_be_read_defers_the_login_and_leaves_the_maildrop_free(
     server: Pop3, connect: Connect, method: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         raise StoreUnavailable("locked")
 
     server.store.replaced[method] = fail
@@ -439,7 +439,7 @@ def test_lesson_10_odd_lines_harm_nobody(server: Pop3, connect: Connect, junk: b
 def test_a_fault_of_ours_costs_one_session_and_tells_nothing(
     server: Pop3, connect: Connect, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         raise ZeroDivisionError("internal detail")
 
     fill(server, 1)

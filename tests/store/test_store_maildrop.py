@@ -10,7 +10,8 @@ from store_kit import ALICE, BODY, LARGE, PREFIX, Failing, behind, count, spoole
 
 from mailserv.errors import StoreError
 from mailserv.mail.message import BytesContent
-from mailserv.store.interface import MaildropMessage, Store
+from mailserv.store.interface import Store
+from mailserv.store.listing import MaildropMessage
 from mailserv.store.sqlite import open_store
 from mailserv.testing.clock import FakeClock
 

@@ -12,7 +12,8 @@ import pytest
 from store_kit import ALICE, LARGE, behind, to_mailbox
 
 from mailserv.mail.message import BytesContent
-from mailserv.store.interface import MaildropMessage, Store
+from mailserv.store.interface import Store
+from mailserv.store.listing import MaildropMessage
 from mailserv.store.sqlite import DATABASE, open_store
 from mailserv.testing.clock import FakeClock
 
