@@ -23,14 +23,15 @@ _log = get_logger("smtp")
 def session_view(context: Context, peer: Peer, transaction: Transaction | None) -> SessionView:
     """The session as it is now."""
     limits = context.settings.limits
-    is_private = peer.tls is not None or context.allows_plaintext(peer.ip)  # may a password come over this connection?
     return SessionView(
         peer=peer,
         hostname=context.settings.hostname,
         message_size=limits.message_size,
         recipients=limits.recipients_authenticated if peer.login else limits.recipients,
         can_start_tls=peer.tls is None and context.certificates is not None,
-        can_authenticate=not peer.login and peer.service in SUBMISSION and is_private,
+        can_authenticate=peer.service in SUBMISSION
+        and not peer.login
+        and (peer.tls is not None or context.allows_plaintext(peer.ip)),  # a password may come over this connection
         mechanisms=context.logins.mechanisms(peer.service),
         in_transaction=transaction is not None,
         is_smtputf8=transaction is not None and transaction.envelope.is_smtputf8,

@@ -44,7 +44,13 @@ Renderer = Callable[[Line], str]
 
 def logfmt(line: Line) -> str:
     """`ts=… level=… event=… logger=… queue_id=… key=value …`, without a line end."""
-    return " ".join([f"{key}={_logfmt_value(value)}" for key, value in _ordered(line).items()])
+    is_plain = _PLAIN.fullmatch
+    return " ".join(
+        [
+            f"{key}={value if type(value) is int or (type(value) is str and is_plain(value)) else _logfmt_value(value)}"
+            for key, value in _ordered(line).items()
+        ]
+    )
 
 
 def as_json(line: Line) -> str:
@@ -79,12 +85,13 @@ def _ordered(line: Line) -> dict[str, Value]:
     if line.fields.get("queue_id"):
         out["queue_id"] = _clean(line.fields["queue_id"])
     for key, value in line.fields.items():
-        if value is None or (type(value) is str and not value) or key == "queue_id":
+        kind = type(value)
+        if value is None or (kind is str and not value) or key == "queue_id":
             continue
-        name = _key(key) if key not in out else f"{key}_"
-        if _tells(name):
+        name, tells = _key(key if key not in out else f"{key}_")
+        if tells:
             out[name] = MASK
-        elif type(value) is str and len(value) <= MAX_VALUE:
+        elif kind is int or (kind is str and len(value) <= MAX_VALUE):
             out[name] = value
         elif name.endswith("traceback"):
             out[name] = str(value)[-MAX_TRACEBACK:]
@@ -105,17 +112,10 @@ def _second(second: int) -> str:
 
 
 @lru_cache(maxsize=512)
-def _tells(key: str) -> bool:
-    """Whether a field of this name may hold a secret, which nobody meant to log."""
-    return _TELLING.search(key) is not None
-
-
-@lru_cache(maxsize=512)
-def _key(key: str) -> str:
-    """A field's name as both formats can carry it."""
-    if _KEY.fullmatch(key):
-        return key[:64]
-    return "_" + re.sub(r"[^A-Za-z0-9_.]", "_", key)[:63]
+def _key(key: str) -> tuple[str, bool]:
+    """A field's name as both formats can carry it, and whether it may hold a secret, which nobody meant to log."""
+    name = key[:64] if _KEY.fullmatch(key) else "_" + re.sub(r"[^A-Za-z0-9_.]", "_", key)[:63]
+    return name, _TELLING.search(name) is not None
 
 
 def _clean(value: object) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 
 from mailserv.mail.value import Value
 
@@ -34,15 +35,19 @@ class Reply(Value, frozen=True):
 
     def encode(self, *, enhanced: bool = True) -> bytes:
         """The reply as it goes on the wire. Characters that could break a line were refused or replaced by the maker."""
-        prefix = f"{self.enhanced} " if enhanced and self.enhanced else ""
-        if "\n" not in self.text:
-            return f"{self.code} {prefix}{self.text}\r\n".encode("utf-8", "replace")
-        lines = self.text.split("\n")
-        head = "".join(f"{self.code}-{prefix}{line}\r\n" for line in lines[:-1])
-        return f"{head}{self.code} {prefix}{lines[-1]}\r\n".encode("utf-8", "replace")
+        return _encoded(self.code, f"{self.enhanced} " if enhanced and self.enhanced else "", self.text)
 
     def __str__(self) -> str:
         return " ".join(part for part in (str(self.code), self.enhanced, self.text.replace("\n", " ")) if part)
+
+
+@lru_cache(maxsize=256)  # a server says the same again and again
+def _encoded(code: int, prefix: str, text: str) -> bytes:
+    if "\n" not in text:
+        return f"{code} {prefix}{text}\r\n".encode("utf-8", "replace")
+    lines = text.split("\n")
+    head = "".join([f"{code}-{prefix}{line}\r\n" for line in lines[:-1]])
+    return f"{head}{code} {prefix}{lines[-1]}\r\n".encode("utf-8", "replace")
 
 
 # Positive.

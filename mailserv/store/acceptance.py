@@ -37,8 +37,8 @@ class Prepared(Value, frozen=True):
 
     queue_id: str
     message: tuple[str | float | bytes | None, ...]
-    mailboxes: tuple[tuple[str, str, int, bytes, bool, str], ...]
-    queued: tuple[tuple[str | float, ...], ...]
+    mailboxes: Sequence[tuple[str, str, int, bytes, bool, str]]
+    queued: Sequence[tuple[str | float, ...]]
     routes: frozenset[Route]
     trace: tuple[str, float, str] | None
     file: str
@@ -67,11 +67,11 @@ def prepare(acceptance: Acceptance, spool: Spool) -> Prepared:
             file or None,
             data,
         ),
-        mailboxes=tuple(
+        mailboxes=[
             (each.recipient, f"{queue_id}.{number}", len(each.prefix) + size, each.prefix, is_utf8, each.account)
             for number, each in enumerate(acceptance.mailboxes)
-        ),
-        queued=tuple(
+        ],
+        queued=[
             (
                 each.route.transport,
                 each.route.next_hop,
@@ -81,7 +81,7 @@ def prepare(acceptance: Acceptance, spool: Spool) -> Prepared:
                 pack_parameters(each.parameters),
             )
             for each in acceptance.queued
-        ),
+        ],
         routes=frozenset([each.route for each in acceptance.queued]),
         trace=(queue_id, acceptance.trace[0].at, pack_trace(acceptance.trace)) if acceptance.trace else None,
         file=file,
