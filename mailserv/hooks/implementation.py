@@ -31,7 +31,8 @@ Result = tuple[Any, BaseException | None, bool]
 
 A plain tuple: a frozen dataclass would cost a microsecond for each call of each plugin.
 """
-_SILENT: Result = (None, None, True)
+SILENT: Result = (None, None, True)
+"""It had no opinion."""
 _PAUSED: Result = (None, None, False)
 
 
@@ -43,7 +44,6 @@ class Implementation:
         "_function",
         "_is_answer",
         "_pick",
-        "_traced",
         "abandoned",
         "breaker",
         "budget",
@@ -55,6 +55,7 @@ class Implementation:
         "refused",
         "seconds",
         "skips",
+        "traced",
     )
 
     def __init__(
@@ -84,7 +85,7 @@ class Implementation:
         self._function = function
         self._pick = _picker(arguments)
         self._is_answer = spec.is_answer
-        self._traced = traced
+        self.traced = traced
 
     def attempt(self, arguments: Mapping[str, Any]) -> Result:
         """Call it, unless its breaker is open. Never raises. Whoever has not stopped waiting gives the result to `settle`."""
@@ -94,29 +95,22 @@ class Implementation:
             answer = self._function(*self._pick(arguments))
         except BaseException as error:  # noqa: BLE001 - one of the three places: a plugin may raise anything, SystemExit too
             return (None, error, True)
-        return _SILENT if answer is None else (answer, None, True)
+        return SILENT if answer is None else (answer, None, True)
 
     def settle(self, result: Result, seconds: float) -> Any:
-        """The answer, None for none, or a Failure; counts, logs, works the breaker. Never raises.
-
-        `seconds`: how long the call took. What every call goes through while all is well is short on purpose.
-        """
-        if result is _SILENT and not self.breaker.failures and not self._traced:
-            self.calls += 1
-            self.seconds += seconds
-            return None
+        """The answer, None for none, or a Failure; counts, logs, works the breaker. Never raises. It took `seconds`."""
         answer, error, was_called = result
         if not was_called:
             return self._without_answer("it is paused")
         self.calls += 1
         self.seconds += seconds
-        if self._traced:
+        if self.traced:
             self._trace(answer if error is None else error, seconds)
         if error is not None:
             if self._failed():
                 _log.error("plugin_failed", plugin=self.plugin, hook=self.hook, exc_info=error)
             return self._without_answer(f"it raised {type(error).__name__}")
-        if answer is not None and not self._is_answer(answer):
+        if answer is not None and not self._is_one(answer):
             if self._failed():
                 _log.error("plugin_lied", plugin=self.plugin, hook=self.hook, answer=type(answer).__name__)
             return self._without_answer(f"it answered with a {type(answer).__name__}")
@@ -143,6 +137,13 @@ class Implementation:
         self.failures += 1
         return self._without_answer("there is no thread for it")
 
+    def _is_one(self, answer: Any) -> bool:
+        """It may be a plugin's own object, whose parts raise when they are looked at."""
+        try:
+            return self._is_answer(answer)
+        except Exception:  # noqa: BLE001 - a plugin may raise anything, here too
+            return False
+
     def _rests(self) -> bool:
         return self.breaker.is_open and (self.abandoned >= MOST_ABANDONED or not self.breaker.may_call())
 
@@ -159,7 +160,7 @@ class Implementation:
         return None if self.skips else Failure(self.plugin, self.hook, reason)
 
     def _trace(self, answer: object, seconds: float) -> None:
-        _log.info("plugin_call", plugin=self.plugin, hook=self.hook, answer=repr(answer), seconds=round(seconds, 6))
+        _log.info("plugin_call", plugin=self.plugin, hook=self.hook, answer=_shown(answer), seconds=round(seconds, 6))
 
 
 def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
@@ -170,3 +171,10 @@ def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, 
         (name,) = names
         return lambda arguments: (arguments[name],)
     return itemgetter(*names)
+
+
+def _shown(answer: object) -> str:
+    try:
+        return repr(answer)
+    except Exception as error:  # noqa: BLE001 - a plugin's own object may raise anything
+        return f"{type(answer).__name__} whose repr raised {type(error).__name__}"

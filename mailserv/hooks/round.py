@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar, cast
 
-from mailserv.hooks.implementation import Implementation
+from mailserv.hooks.implementation import SILENT, Implementation
 
 T = TypeVar("T")
 Take = Callable[[Implementation, Any], bool]
@@ -43,10 +43,13 @@ class Round:
             if not left.pop(each, False):  # atomic: whoever takes a call out of what is left owns the round
                 each.returned_late()
                 return False
-            answer = each.settle(result, ended - began)
-            if answer is not None and self._take(each, answer):
-                left.clear()
-                return True
+            if result is SILENT and not each.breaker.failures and not each.traced:  # as `settle`: most of all calls
+                each.calls += 1
+                each.seconds += ended - began
+            else:
+                self._settled(each, each.settle(result, ended - began))
+                if not left:
+                    return True
             began = ended
         return True
 

@@ -83,7 +83,7 @@ class Runner:
 
         Returns at the end, or when this thread has lost it: then nothing that it is about is this thread's to touch.
         """
-        self._drive(Turn(asking, threads, threading.get_ident()))
+        self._drive(Turn(asking, threads, threading.get_ident()), next(asking, None))
 
     def wait(self, asking: Asking[T]) -> T:
         """What comes of it, for a thread that cannot be given another one: plugins are called on a helper's thread."""
@@ -125,11 +125,16 @@ class Runner:
         self._watchdog.close()
         self._threads.close(0)
 
-    def _drive(self, turn: Turn) -> None:
-        call = self._watchdog.call
-        for round_ in turn.asking:
-            if not call(round_, turn):
-                return
+    def _drive(self, turn: Turn, round_: Round | None) -> None:
+        call, asking = self._watchdog.call, turn.asking
+        while round_ is not None:
+            try:
+                if not call(round_, turn):
+                    return
+            except Exception as error:  # noqa: BLE001 - a fault of ours in judging an answer is raised where it was asked
+                round_ = _thrown(asking, error)
+            else:
+                round_ = next(asking, None)
 
     def _take_over(self, lost: Turn, round_: Round, late: Implementation) -> None:
         """On a new thread. Before the call is given up its thread counts no more, so that it is not counted twice."""
@@ -137,9 +142,14 @@ class Runner:
         if not round_.give_up(late):
             lost.threads.count_again(lost.thread)
             return
-        turn = Turn(lost.asking, lost.threads, threading.get_ident())
-        if self._watchdog.call(round_, turn):
-            self._drive(turn)
+        self._drive(Turn(lost.asking, lost.threads, threading.get_ident()), round_)
+
+
+def _thrown(asking: Asking[Any], error: Exception) -> Round | None:
+    try:
+        return asking.throw(error)
+    except StopIteration:
+        return None
 
 
 class _Waiting(Generic[T]):

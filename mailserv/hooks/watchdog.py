@@ -50,10 +50,13 @@ class Watchdog:
         self._called[round_] = turn
         if not self._is_looking:
             self._look_from_now_on()
-        if not round_.call():
-            return False
-        del self._called[round_]
-        return True
+        is_ours = True
+        try:
+            is_ours = round_.call()
+        finally:
+            if is_ours:
+                del self._called[round_]
+        return is_ours
 
     def close(self) -> None:
         """Look no more."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hook_kit import run_to
 from smtp_talk import SmtpTalk
+from trusting import Trust
 
 from mailserv import hookimpl
 from mailserv.hooks.breaker import FAILURES
@@ -220,6 +222,36 @@ def test_invariant_11_a_call_that_returns_late_touches_nothing_and_its_thread_se
             assert one.message(CAROL, ALICE).startswith("250")
             assert other.message(CAROL, ALICE).startswith("250")
         assert hang.called[0] in hang.called[1:]
+
+
+def test_a_session_under_tls_goes_on_under_it(tmp_path: Path) -> None:
+    hang, trust = Hang(), Trust.make(tmp_path)
+    with served(listens("Hangs", message_check=hang), hang=hang, tls=trust.tls) as server, talk_to(server) as talk:
+        talk.start_tls(trust.context())
+        talk.ask("EHLO client.example.net")
+        assert talk.message(CAROL, ALICE).startswith("451")
+        assert talk.message(CAROL, ALICE).startswith("250")
+        assert talk.say("QUIT").startswith("221")
+        assert talk.is_closed()
+
+
+def test_a_client_that_another_one_speaks_for_is_refused_when_a_plugin_hangs_at_its_greeting() -> None:
+    hang = Hang()
+    calls: list[None] = []
+
+    def second_time() -> Any:
+        calls.append(None)
+        return hang() if len(calls) == 2 else None
+
+    config = {
+        "plugins": {"policy": {"hangs": {"budget": SOON}}},
+        "plugin": {"xclient": {"networks": ["127.0.0.0/8"]}},
+    }
+    plugins = ("xclient", listens("Hangs", smtp_connect=second_time))
+    with mail_server(plugins=plugins, config=config) as server, talk_to(server) as talk:
+        assert talk.say("XCLIENT ADDR=192.0.2.1").startswith("421 4.3.0")
+        assert talk.is_closed()
+        hang.freed.set()
 
 
 def test_a_session_may_lose_its_thread_again_and_again() -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hook_kit import PEER, plugin, run_plugins, run_to, say
+from hook_kit import ENVELOPE, PEER, plugin, run_plugins, run_to, say
 
 from mailserv.errors import PluginError
 from mailserv.hooks.round import Asking
@@ -141,6 +141,17 @@ def test_a_plugin_for_which_there_is_no_helper_has_failed() -> None:
     with pytest.raises(PluginError, match="there is no thread for it"):
         made.provide("smtp_connect", peer=PEER)
     assert made.decide("smtp_connect", peer=PEER) is None
+
+
+def test_a_fault_in_judging_an_answer_is_raised_where_it_was_asked() -> None:
+    class Hostile:
+        def __getattribute__(self, name: str) -> Any:
+            raise LookupError(name)
+
+    runner = run_plugins({"one": plugin("message_accepted", Hostile)})  # whose answers nobody looks at
+    with pytest.raises(LookupError):
+        runner.gather("message_accepted", queue_id="", peer=PEER, envelope=ENVELOPE, results=())
+    runner.notify("message_accepted", queue_id="", peer=PEER, envelope=ENVELOPE, results=())
 
 
 def test_what_fails_behind_a_question_fails_on_the_thread_that_waits() -> None:

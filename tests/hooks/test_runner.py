@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -115,6 +115,31 @@ def test_a_plugin_names_only_the_arguments_it_wants() -> None:
 
     run_plugins({"narrow": Plugin()}).decide("smtp_rcpt", **arguments("smtp_rcpt"))
     assert seen == [arguments("smtp_rcpt")["forward_path"]]
+
+
+class Hostile:
+    """Whatever is asked of it raises."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("hook", [hook for hook, spec in SPECS.items() if spec.kind is not Kind.COLLECT])
+def test_an_answer_that_raises_when_it_is_looked_at_is_none(hook: str) -> None:
+    with captured_log() as log:
+        made = run_plugins({"hostile": plugin(hook, Hostile)}, traced=frozenset({"all"}))
+        with suppress(PluginError):
+            if KINDS[hook] is Kind.NOTIFY:
+                made.notify(hook, **arguments(hook))
+            elif KINDS[hook] is Kind.TRANSFORM:
+                made.transform(hook, **arguments(hook))
+            else:
+                made.provide(hook, **arguments(hook))
+    assert len(log.matching("plugin_call", plugin="hostile", hook=hook)) == 1
+    assert len(log.matching("plugin_lied", plugin="hostile", hook=hook)) == (KINDS[hook] is not Kind.NOTIFY)
 
 
 # ---------------------------------------------------------------- time
