@@ -101,3 +101,11 @@ def test_files_and_functions_stay_small(path: Path) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} is over 60 lines"
+
+
+def test_what_test_files_share_has_a_name_of_its_own() -> None:
+    """pytest has one `conftest` and one module of a name at a time: any choice of folders must be collected together."""
+    files = [path for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    names = [path.name for path in files]
+    assert [name for name in names if names.count(name) > 1] == []
+    assert [path for path in files if any(name.startswith("conftest.") for name in imported(path))] == []

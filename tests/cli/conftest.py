@@ -1,61 +1,19 @@
-"""The command line as a test runs it: in this process, with its exit code, output and errors."""
+"""`mailserv` with a settings file of its own, and messages in its queue."""
 
 from __future__ import annotations
 
-import io
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cli_kit import CONFIG, Command
 
-from mailserv.cli.main import main
 from mailserv.clock import SystemClock
 from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.message import Acceptance, BytesContent, QueuedRecipient
 from mailserv.mail.route import SMTP, Route
 from mailserv.mail.trace import TraceEntry
 from mailserv.store.sqlite import open_store
-
-CONFIG = """hostname = "mail.example.org"
-data_dir = "data"
-local_domains = ["example.org"]
-postmaster = "alice@example.org"
-listen = [{ service = "smtp", address = "127.0.0.1:0" }]
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """Runs `mailserv ARGUMENTS` with $MAILSERV_CONFIG set to a file of its own."""
-
-    folder: Path
-    monkeypatch: pytest.MonkeyPatch
-    capsys: pytest.CaptureFixture[str]
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "mailserv.toml"
-
-    @property
-    def data_dir(self) -> Path:
-        return self.folder / "data"
-
-    def __call__(self, *arguments: str, stdin: str = "") -> Ran:
-        self.monkeypatch.setattr(sys, "argv", ["mailserv", *arguments])
-        self.monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = self.capsys.readouterr()
-        return Ran(int(ended.value.code or 0), output.out, output.err)
 
 
 @pytest.fixture

@@ -15,16 +15,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from cli_kit import Command
 
 from mailserv.clock import SystemClock
 from mailserv.store.interface import Store
 from mailserv.store.sqlite import open_store
 from mailserv.testing.server import mail_server
-
-Command = Any  # tests/cli/conftest.py
 
 ALICE, BOB = "alice@example.org", "bob@example.org"
 SEPARATOR = b"From dave@example.net Thu Nov  5 10:20:30 2026\n"

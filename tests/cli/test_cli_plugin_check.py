@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from cli_kit import Command
 
 FOLDER = Path(__file__).parent.parent.parent / "plugins"
 SHIPPED = sorted(path.parent.name.removeprefix("mailserv_") for path in FOLDER.glob("mailserv_*/__init__.py"))

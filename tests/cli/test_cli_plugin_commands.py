@@ -6,7 +6,7 @@ import smtplib
 from pathlib import Path
 
 import pytest
-from conftest import CONFIG, Command
+from cli_kit import CONFIG, Command
 
 from mailserv.clock import SystemClock
 from mailserv.errors import ConfigError

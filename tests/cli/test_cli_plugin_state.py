@@ -8,7 +8,7 @@ import smtplib
 from typing import Any
 
 import pytest
-from conftest import Command
+from cli_kit import Command
 
 from mailserv import hookimpl
 from mailserv.hooks.breaker import FAILURES, REST

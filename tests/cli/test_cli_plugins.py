@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from cli_kit import Command
 
 from mailserv.cli.plugin_samples import ORDINARY, STRANGE
 from mailserv.hooks.specs import KINDS, Kind

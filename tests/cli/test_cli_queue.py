@@ -6,9 +6,9 @@ import email
 import json
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
 
 import pytest
+from cli_kit import Command
 
 from mailserv.cli.queue_orders import PAGE
 from mailserv.clock import SystemClock
@@ -26,7 +26,6 @@ class Plugin:
     def dsn_policy(self, notice, row, outcome):
         raise RuntimeError("on purpose")
 """
-Command = Any  # tests/cli/conftest.py
 Put = Callable[..., str]
 
 

@@ -7,15 +7,13 @@ import os
 import pty
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from cli_kit import Command
 
 from mailserv.clock import SystemClock
 from mailserv.store.passwords import verify_password
 from mailserv.store.sqlite import open_store
-
-Command = Any  # tests/cli/conftest.py
 
 
 def password_is(mailserv: Command, address: str, password: str) -> bool:
