@@ -127,8 +127,8 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     while block:
         cells = [[_cell(value) for value in row] for row in block]
         widths = [max(width, *(len(row[column]) for row in cells)) for column, width in enumerate(widths)]
-        for row in cells:
-            click.echo("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+        padded = ("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)) for row in cells)
+        click.echo("\n".join(line.rstrip() for line in padded))
         block = list(islice(coming, TABLE_BLOCK))
 
 
