@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import random
 import re
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving import Process, port_of
+from reborn import Reborn
 from talking import Talk, greeted
 
 from mailserv.clock import SystemClock
@@ -105,7 +106,7 @@ class Lives:
         self._config = folder / "mailserv.toml"
         self._config.write_text(CONFIG.format(port=sink_port, processes=processes))
         self._changed = threading.Condition()
-        self._process: Process | None = None
+        self._process = 0
         self._port = 0
         self._over = False
         self._dying = False
@@ -124,9 +125,9 @@ class Lives:
     def kill(self) -> bool:
         """kill -9; False when nobody lives."""
         with self._changed:
-            if self._process is None or self._dying:
+            if not self._process or self._dying:
                 return False
-            self._process.signal(signal.SIGKILL)
+            os.kill(self._process, signal.SIGKILL)
             self._dying = True
             return True
 
@@ -148,23 +149,23 @@ class Lives:
             with self._changed:
                 self._changed.wait_for(lambda: self._port, 30)
                 self._over = True
-                if self._process is not None:
-                    self._process.signal(signal.SIGTERM)
+                if self._process:
+                    os.kill(self._process, signal.SIGTERM)
             self._thread.join(40)
             assert not self._thread.is_alive(), "the server did not end"
 
     def _keep_alive(self) -> None:
-        while not self._over:
-            process = Process(["serve", "--config", str(self._config)], self.folder, {})
-            with self._changed:
-                self._process, self._dying = process, False
-            with contextlib.suppress(AssertionError):  # killed before it was ready
-                self._ready(port_of(process.until(r"^ready "), "smtp"))
-            code, _, printed = process.end()
-            self.kills += code == -signal.SIGKILL
-            self.printed.append(printed)
-            with self._changed:
-                self._process, self._port = None, 0
+        with Reborn(self._config) as server:
+            while not self._over:
+                process = server.start()
+                with self._changed:
+                    self._process, self._dying = process, False
+                if line := server.ready():  # else it was killed before
+                    self._ready(int(re.findall(r"\bsmtp=\S+:(\d+)", line)[0]))
+                self.kills += server.died() == -signal.SIGKILL
+                with self._changed:
+                    self._process = self._port = 0
+            self.printed += server.printed
 
     def _ready(self, port: int) -> None:
         with self._changed:

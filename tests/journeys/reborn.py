@@ -1,7 +1,8 @@
 """`mailserv serve` in one process after another, each killed, each begun in a fifth of a second.
 
 python reborn.py CONFIG: for each line of standard input a child that serves until it dies. The parent has read all of
-the program from disk once; a child has its own threads, sockets and database, as every `mailserv serve` has.
+the program from disk once; a child has its own threads, sockets and database, as every `mailserv serve` has. What tells of
+lives and deaths begins a line: who is killed while it logs leaves half of one.
 """
 
 from __future__ import annotations
@@ -30,24 +31,46 @@ class Reborn:
             bufsize=1,
         )
         self._child = 0
+        self._code = 0
         self.printed: list[str] = []
 
     def begin(self) -> str:
         """Start a life; the line that says that it is ready."""
+        self.start()
+        line = self.ready()
+        assert line, "".join(self.printed)
+        return line
+
+    def start(self) -> int:
+        """Start a life; its process id."""
         assert self._parent.stdin
         self._parent.stdin.write("live\n")
         self._child = int(self._line_with("life ").split()[1])
-        return self._line_with("ready ")
+        return self._child
+
+    def ready(self) -> str:
+        """The line that says that it is ready; "" when it died before."""
+        line = self._line_with("ready ", "died ")
+        if line.startswith("ready "):
+            return line
+        self._ended(line)
+        return ""
+
+    def died(self) -> int:
+        """Wait for its end; the exit code, as subprocess tells it."""
+        if self._child:
+            self._ended(self._line_with("died "))
+        return self._code
 
     def kill(self) -> None:
         """kill -9, and wait until it is dead."""
         os.kill(self._child, signal.SIGKILL)
-        assert self._died() == -signal.SIGKILL
+        assert self.died() == -signal.SIGKILL
 
     def end(self) -> None:
         """An orderly end."""
         os.kill(self._child, signal.SIGTERM)
-        assert self._died() == 0
+        assert self.died() == 0
 
     def __enter__(self) -> Self:
         return self
@@ -61,30 +84,39 @@ class Reborn:
             assert parent.stdin
             parent.stdin.close()
 
-    def _died(self) -> int:
-        code = int(self._line_with("died ").split()[1])
+    def _ended(self, line: str) -> None:
+        self._code = int(line.split()[1])
         self._child = 0
-        return code
 
-    def _line_with(self, beginning: str) -> str:
+    def _line_with(self, *beginnings: str) -> str:
         assert self._parent.stderr
         for line in self._parent.stderr:
             self.printed.append(line)
-            if line.startswith(beginning):
+            if line.startswith(beginnings):
                 return line
-        raise AssertionError(f"no {beginning!r}:\n{''.join(self.printed)}")
+        raise AssertionError(f"no {beginnings}:\n{''.join(self.printed)}")
 
 
 def _live(config: str) -> None:
     """Never returns: `cli` exits."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    print("life", os.getpid(), file=sys.stderr, flush=True)
+    print("\nlife", os.getpid(), file=sys.stderr, flush=True)
     cli(["serve", "--config", config])
 
 
-if __name__ == "__main__":
+def main() -> None:
     for _ in sys.stdin:
+        alive, held = os.pipe()
         child = os.fork()
         if not child:
+            os.close(alive)
             _live(sys.argv[1])
-        print("died", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=sys.stderr, flush=True)
+        os.close(held)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.read(alive, 1)  # the end of the pipe: of its processes, too ([limits] processes), none is left
+        os.close(alive)
+        print("\ndied", code, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
