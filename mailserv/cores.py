@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from contextlib import suppress
@@ -10,17 +11,22 @@ from pathlib import Path
 _CAN_CHOOSE = hasattr(os, "sched_setaffinity")
 _STARTED_ON = frozenset(os.sched_getaffinity(0)) if _CAN_CHOOSE else frozenset()
 
+# M_ARENA_MAX; M_MMAP_THRESHOLD, so that argon2id's 19 MiB go back to the system at once, but no block of content does;
+# M_TRIM_THRESHOLD, so that the heap does not shrink and grow with each burst of answers.
+_HEAP = {-8: 1, -3: 4 * 1024 * 1024, -1: 8 * 1024 * 1024}
+
 
 def stay_on_one_core(number: int) -> None:
     """The one that `number` leads to, whatever it is: every thread there is, and so each that they start. Main thread, early.
 
     There a thread that wakes up waits until the running one waits (SCHED_BATCH, sched(7)): at once it would only find
-    the lock taken, and go back to sleep. Nothing happens on a Python without the lock, on one core, or where the system
-    has no such call or refuses it.
+    the lock taken, and go back to sleep. And they share one heap, since hardly two of them are in C at once. Nothing
+    happens on a Python without the lock, or where the system has no such call or refuses it.
     """
     has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
     if not has_lock or not _CAN_CHOOSE:
         return
+    _share_one_heap()
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
         return
@@ -31,6 +37,14 @@ def stay_on_one_core(number: int) -> None:
         with suppress(OSError):
             if os.sched_getscheduler(int(thread.name)) == os.SCHED_OTHER:  # else the operator has chosen
                 os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))
+
+
+def _share_one_heap() -> None:
+    """glibc gives many threads a heap of their own, of which each keeps what it once needed (mallopt(3))."""
+    with suppress(OSError, AttributeError):  # another C library: as it does
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in _HEAP.items():
+            mallopt(parameter, value)
 
 
 def roam() -> None:
