@@ -115,8 +115,10 @@ W5 = Workload(
     cells=cells,
     measure=measure,
     notes=(
-        "A cell is clients × messages in the maildrop of each. The first listing after the start of the server makes "
-        "Dovecot's index; the other is the median of five more. STAT's octets are compared with what RETR brings. "
+        "A cell is clients × messages in the maildrop of each, the same octets for both servers, put there before they "
+        "start: as Dovecot's delivery agent names its files, and as `mailserv mailbox import` does. The first "
+        "listing after the start of the server makes Dovecot's index; the other is the median of five more. STAT's "
+        "octets are compared with what RETR brings. "
         "RETR is timed without the logins: Dovecot's passwords are plain text here, mailserv's are argon2id, which each "
         "account's first login pays and those of the next hour do not (docs/decisions/0029)."
     ),
