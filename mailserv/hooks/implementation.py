@@ -41,16 +41,16 @@ class Implementation:
 
     __slots__ = (
         "_changed",
-        "_function",
         "_is_answer",
-        "_pick",
         "abandoned",
         "breaker",
         "budget",
         "calls",
         "failures",
+        "function",
         "hook",
         "observed",
+        "pick",
         "plugin",
         "refused",
         "seconds",
@@ -82,8 +82,8 @@ class Implementation:
         self.calls = self.failures = self.abandoned = self.refused = 0
         self.seconds = 0.0
         self._changed = changed
-        self._function = function
-        self._pick = _picker(arguments)
+        self.function = function
+        self.pick = _picker(arguments)
         self._is_answer = spec.is_answer
         self.traced = traced
 
@@ -92,10 +92,10 @@ class Implementation:
         if self.breaker.failures and self._rests():
             return _PAUSED
         try:
-            answer = self._function(*self._pick(arguments))
+            answer = self.function(*self.pick(arguments))
         except BaseException as error:  # noqa: BLE001 - one of the three places: a plugin may raise anything, SystemExit too
             return (None, error, True)
-        return SILENT if answer is None else (answer, None, True)
+        return answer, None, True
 
     def settle(self, result: Result, seconds: float) -> Any:
         """The answer, None for none, or a Failure; counts, logs, works the breaker. Never raises. It took `seconds`."""
