@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
@@ -163,8 +164,9 @@ class Implementation:
         _log.info("plugin_call", plugin=self.plugin, hook=self.hook, answer=_shown(answer), seconds=round(seconds, 6))
 
 
+@cache
 def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    """Takes the named arguments out of all of them, in this order."""
+    """Takes the named arguments out of all of them, in this order. The same one for all that want the same."""
     if not names:
         return lambda _: ()
     if len(names) == 1:

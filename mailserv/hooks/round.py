@@ -35,7 +35,7 @@ class Round:
     def call(self) -> bool:
         """Call all that are left. False: a call has overrun, and another thread owns the round and all that comes of it."""
         left, arguments, monotonic = self._left, self._arguments, self._monotonic
-        pop = left.pop
+        pop, pick, values = left.pop, None, ()
         began = monotonic()
         for each in tuple(left):
             self.at = each
@@ -43,8 +43,11 @@ class Round:
             if each.traced or each.breaker.failures:
                 result = each.attempt(arguments)
             else:  # as `attempt` and `settle`, without calling them: this is what every call goes through while all is well
+                if pick is not each.pick:  # most want the same
+                    pick = each.pick
+                    values = pick(arguments)
                 try:
-                    if (answer := each.function(*each.pick(arguments))) is not None:
+                    if (answer := each.function(*values)) is not None:
                         result = (answer, None, True)
                 except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
                     result = (None, error, True)
@@ -57,6 +60,7 @@ class Round:
                 each.seconds += ended - began
             else:
                 self._settled(each, each.settle(result, ended - began))
+                pick = None  # an answer may have changed an argument
                 if not left:
                     return True
             began = ended
