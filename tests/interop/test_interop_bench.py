@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.needs("smtp-source", "smtp-sink")
         ("W3 --messages 2", r"\| 4 +\| mailserv +\| [1-9][\d,]* "),
         ("W4 --sessions 40", r"\| 40 +\| mailserv +\| 40 "),
         ("W5 --sessions 1 --messages 30", r"\| 1 × 30 +\| mailserv +\| [1-9][\d,.]* "),
-        ("W6 --sessions 2 --messages 40", r"\| to 40 +\| mailserv +\| [1-9][\d,]* "),
+        ("W6 --sessions 2 --messages 40", r"\| 40 +\| mailserv +\| [1-9][\d,]* "),
     ],
     ids=["W1", "W2", "W3", "W4", "W5", "W6"],
 )
