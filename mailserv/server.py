@@ -49,6 +49,7 @@ from mailserv.mail.value import replace
 from mailserv.mailboxes.keeper import Keeper
 from mailserv.mailboxes.quotas import Quotas
 from mailserv.mailboxes.rules import Rules
+from mailserv.net.census import Census
 from mailserv.net.connection import Connection
 from mailserv.net.gate import Gate, GateLimits, Place
 from mailserv.net.listener import Listener, Serve, listening_socket
@@ -95,7 +96,8 @@ class Server:
     (invariant 9).
     `smtp_port`, where the MX hosts of other domains listen, is for tests too: in the world it is 25. So are
     `plugin_classes`: plugins that a test holds in its hands, under the names that `[plugins] enabled` has for them.
-    `part` and `sockets` (of `bind`): one of several processes that share a store and what it listens on; docs/decisions/0021.
+    `part`, `census` and `sockets` (of `bind`): one of several processes that share a store, its limits and what it listens
+    on; docs/decisions/0021.
     """
 
     def __init__(
@@ -109,10 +111,12 @@ class Server:
         smtp_port: int = SMTP_PORT,
         plugin_classes: Mapping[str, type] | None = None,
         part: Part = ALONE,
+        census: Census | None = None,
         sockets: Sequence[socket.socket | None] | None = None,
     ) -> None:
         self.settings = settings
         self._part = part
+        self._seat = census.of(part.index) if census is not None else None
         self._sockets = sockets
         self._disk = disk
         self._clock = clock or SystemClock()
@@ -184,7 +188,7 @@ class Server:
             hooks=NoticeHooks(plugins.runner),
         )
         self._maildrops = OpenMaildrops()
-        self._smtp_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._smtp_rate.allows(ip))
+        self._smtp_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._smtp_rate.allows(ip), self._seat)
         self._pop3_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._pop3_rate.allows(ip))
         self._plugin_gate = Gate(GateLimits(1, 0), clock)
         self._gates = (self._smtp_gate, self._pop3_gate, self._plugin_gate)
@@ -275,7 +279,7 @@ class Server:
 
     def _set_limits(self, settings: Settings) -> None:
         limits, share = settings.limits, self._part.share
-        self._smtp_gate.limits = GateLimits(share(limits.sessions), share(limits.sessions_per_ip))
+        self._smtp_gate.limits = GateLimits(limits.sessions, limits.sessions_per_ip)
         self._plugin_gate.limits = GateLimits(share(limits.sessions), 0)  # few clients, which we chose
         self._pop3_gate.limits = GateLimits(limits.pop3_sessions, limits.sessions_per_ip)
         self._smtp_rate = ConnectionRate(share(limits.connections_per_minute), self._clock)

@@ -26,6 +26,7 @@ from mailserv.cli.sd_notify import notify
 from mailserv.clock import SystemClock
 from mailserv.cores import stay_on_one_core
 from mailserv.errors import ConfigError, MailservError
+from mailserv.net.census import Census
 from mailserv.server import Server, bind
 from mailserv.settings import Settings
 from mailserv.store.directory import reserve
@@ -70,6 +71,7 @@ class Supervisor:
         self._reload = reload
         self._clock = SystemClock()
         self._count = settings.limits.processes
+        self._census = Census(self._count)
         self._processes: dict[int, _Process] = {}
         self._sockets: Sequence[socket.socket | None] = ()
 
@@ -133,6 +135,7 @@ class Supervisor:
             if pid:
                 os.close(process.control)
                 del self._processes[index]
+                self._census.clear(index)
                 log.error("process_ended", process=index, pid=pid, status=os.waitstatus_to_exitcode(status))
                 if self._clock.monotonic() - process.since < SHORT_LIFE:
                     signal.setitimer(signal.ITIMER_REAL, PAUSE)
@@ -187,7 +190,7 @@ class Supervisor:
             settings = self._prepare()
             if settings.limits.one_core:
                 stay_on_one_core(os.getppid() + index)  # each on another one
-            server = Server(settings, part=Part(index, self._count), sockets=self._sockets)
+            server = Server(settings, part=Part(index, self._count), census=self._census, sockets=self._sockets)
             server.start()
         except MailservError as error:
             _say(said, Started(problems=tuple(getattr(error, "problems", ())) or (str(error),)))

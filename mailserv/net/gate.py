@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mailserv.clock import Clock
 from mailserv.mail import reply
 from mailserv.mail.reply import Reply
+from mailserv.net.census import Census, Seat
 from mailserv.net.connection import Connection
 
 SHED_AFTER = 5.0  # seconds: a session that has done nothing for so long may lose its place to a new one
@@ -68,8 +69,16 @@ class GateLimits:
 class Gate:
     """Counts the sessions of one kind (SMTP, or POP3). Any thread; every method is quick."""
 
-    def __init__(self, limits: GateLimits, clock: Clock, is_over_rate: Callable[[str], bool] = lambda _: False) -> None:
+    def __init__(
+        self,
+        limits: GateLimits,
+        clock: Clock,
+        is_over_rate: Callable[[str], bool] = lambda _: False,
+        seat: Seat | None = None,
+    ) -> None:
+        """`seat`: where other processes tell of their sessions, which count against the same limits."""
         self.limits = limits
+        self._seat = seat or Census().of(0)
         self._clock = clock
         self._is_over_rate = is_over_rate
         self._lock = threading.Lock()
@@ -84,15 +93,17 @@ class Gate:
         with self._lock:
             if self._draining:
                 return reply.SHUTTING_DOWN
-            if self.limits.per_ip and self._per_ip.get(key, 0) >= self.limits.per_ip:
+            seat = self._seat
+            if self.limits.per_ip and self._per_ip.get(key, 0) + seat.elsewhere_of(key) >= self.limits.per_ip:
                 return reply.TOO_MANY_SESSIONS
             if self._is_over_rate(ip):
                 return reply.TOO_MANY_SESSIONS
-            if len(self._places) >= self.limits.sessions and not self._shed(now):
+            if len(self._places) + seat.elsewhere() >= self.limits.sessions and not self._shed(now):
                 return reply.TOO_MANY_SESSIONS
             place = Place(key, now, connection, self.leave)
             self._places[place] = None
             self._per_ip[key] = self._per_ip.get(key, 0) + 1
+            seat.tell(len(self._places), key, 1)
             return place
 
     def leave(self, place: Place) -> None:
@@ -104,7 +115,7 @@ class Gate:
     @property
     def is_stressed(self) -> bool:
         """So many places are taken that nobody should wait long."""
-        return len(self._places) >= self.limits.sessions * STRESS_SHARE
+        return len(self._places) + self._seat.elsewhere() >= self.limits.sessions * STRESS_SHARE
 
     def drain(self, farewell: Reply) -> None:
         """Nobody enters any more; idle sessions leave now, busy ones after their transaction."""
@@ -134,6 +145,7 @@ class Gate:
 
     def _forget(self, place: Place) -> None:
         del self._places[place]
+        self._seat.tell(len(self._places), place.ip, -1)
         left = self._per_ip[place.ip] - 1
         if left:
             self._per_ip[place.ip] = left

@@ -9,6 +9,7 @@ import smtplib
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,19 @@ def test_one_that_is_killed_is_started_again(server: Process, sink: ScriptedMX, 
         send(port, "bob@far.example")
     sink.wait_for_messages(4)
     assert server.stop()[0] == 0
+
+
+def test_one_process_may_have_all_the_places(tmp_path: Path, config: Path, sink: ScriptedMX) -> None:
+    config.write_text(CONFIG.format(port=sink.port, limits=", sessions = 3"))
+    with running("serve", "--config", str(config), cwd=tmp_path) as server, ExitStack() as clients:
+        port = port_of(server.until("^ready "), "smtp")
+        stop(children(server)[1])  # whatever comes goes to the first
+        greetings = []
+        for _ in range(4):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            greetings.append(client.recv(3))
+        assert greetings == [b"220", b"220", b"220", b"421"]
+        os.kill(children(server)[1], signal.SIGCONT)
 
 
 def test_sigterm_ends_all_in_order(server: Process) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from mailserv.mail import reply
 from mailserv.mail.reply import Reply
+from mailserv.net.census import Census
 from mailserv.net.connection import Connection
 from mailserv.net.gate import SHED_AFTER, Gate, GateLimits, Place
 from mailserv.testing.clock import FakeClock
@@ -165,3 +166,39 @@ def test_abort_breaks_every_connection(clock: FakeClock, clients: Clients) -> No
     assert place.connection.receive(clock.monotonic() + 5) == b""
     with pytest.raises(OSError, match="Broken pipe"):
         place.connection.send(b"x", clock.monotonic() + 5)
+
+
+def test_processes_share_the_limit(clock: FakeClock, clients: Clients) -> None:
+    census = Census(2)
+    one, other = (Gate(GateLimits(3, 0), clock, seat=census.of(index)) for index in range(2))
+    enter(one, clients)
+    place = enter(other, clients)
+    enter(one, clients)
+    assert one.enter("192.0.2.9", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert other.enter("192.0.2.9", clients.connection()) == reply.TOO_MANY_SESSIONS
+    other.leave(place)
+    enter(one, clients)
+    assert one.is_stressed
+    assert other.is_stressed
+
+
+def test_processes_share_the_limit_of_an_address(clock: FakeClock, clients: Clients) -> None:
+    census = Census(2)
+    one, other = (Gate(GateLimits(100, 2), clock, seat=census.of(index)) for index in range(2))
+    place = enter(one, clients)
+    enter(other, clients)
+    assert other.enter("192.0.2.1", clients.connection()) == reply.TOO_MANY_SESSIONS
+    one.leave(place)
+    enter(other, clients)
+    enter(one, clients, "192.0.2.2")
+
+
+def test_the_sessions_of_a_process_end_with_it(clock: FakeClock, clients: Clients) -> None:
+    census = Census(2)
+    one, killed = (Gate(GateLimits(2, 1), clock, seat=census.of(index)) for index in range(2))
+    enter(killed, clients, "192.0.2.1")
+    enter(killed, clients, "192.0.2.2")
+    assert one.enter("192.0.2.3", clients.connection()) == reply.TOO_MANY_SESSIONS
+    census.clear(1)
+    enter(one, clients, "192.0.2.1")
+    enter(one, clients, "192.0.2.2")
