@@ -120,6 +120,6 @@ W5 = Workload(
         "listing after the start of the server makes Dovecot's index; the other is the median of five more. STAT's "
         "octets are compared with what RETR brings. "
         "RETR is timed without the logins: Dovecot's passwords are plain text here, mailserv's are argon2id, which each "
-        "account's first login pays and those of the next hour do not (docs/decisions/0029)."
+        "account's first login pays and those of the next hour do not (docs/decisions/0029-a-right-password-is-known-again.md)."
     ),
 )
