@@ -64,14 +64,16 @@ class SmtpSession:
             _log.exception("session_failed", session=self._peer.session_id, ip=self._peer.ip)
             self._farewell(Reply(421, "4.3.0", "Local error; closing"))
         finally:
-            if self._tally.reason not in {"quit", "lost"}:
-                self._connection.say_no_more()
-            self._end_transaction()
             metrics.sessions(self._peer.service).dec()
             tally, seconds = self._tally, round(self._deadlines.age, 3)
-            tally.ended(self._peer, seconds)
-            self._connection.close()
-            self._place.vacate()
+            try:
+                if tally.reason not in {"quit", "lost"}:
+                    self._connection.say_no_more()
+                self._end_transaction()
+                tally.ended(self._peer, seconds)
+            finally:  # whatever fault of ours it was
+                self._connection.close()
+                self._place.vacate()
         yield from self._context.checks.session_closed(
             self._peer, tally.messages, tally.all_errors, seconds, tally.reason
         )

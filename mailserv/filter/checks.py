@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mailserv.hooks.round import NOBODY, Asking
+from mailserv.hooks.questions import strictest
+from mailserv.hooks.round import NOBODY, Asking, Round
 from mailserv.hooks.runner import Runner
 from mailserv.logging import get_logger
 from mailserv.mail.address import Address
@@ -116,10 +117,14 @@ class SessionChecks:
         return why
 
     def _decide(self, hook: str, **arguments: Any) -> Asking[Verdict | None]:
-        return self._asked(hook, arguments) if self._runner.has(hook) else NOBODY
+        round_ = self._runner.ask.round(hook, arguments)
+        return NOBODY if round_ is None else self._asked(round_)
 
-    def _asked(self, hook: str, arguments: dict[str, Any]) -> Asking[Verdict | None]:
-        verdict = yield from self._runner.ask.decide(hook, self.observed, **arguments)
+    def _asked(self, round_: Round) -> Asking[Verdict | None]:
+        yield round_
+        if not round_.answers:
+            return None
+        verdict = strictest(round_.answers, self.observed)
         if verdict is not None:
             self._refused(verdict)
         return verdict

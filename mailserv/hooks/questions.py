@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mailserv.errors import PluginError
 from mailserv.hooks.implementation import Failure, Implementation
-from mailserv.hooks.round import Asking, Round, Take
+from mailserv.hooks.round import Asking, Changing, FirstAnswer, Round
 from mailserv.hooks.specs import SPECS
 from mailserv.logging import get_logger
 from mailserv.mail.reply import LOCAL_ERROR
@@ -21,69 +21,45 @@ Listed = Mapping[str, dict[Implementation, bool]]
 class Questions:
     """For `yield from`, after which the thread may be another one. Any thread. Where nobody is there, nothing is yielded."""
 
-    def __init__(self, listed: Listed, monotonic: Callable[[], float]) -> None:
+    def __init__(self, listed: Listed) -> None:
         self._listed = listed
-        self._monotonic = monotonic
+
+    def round(self, hook: str, arguments: dict[str, Any]) -> Round | None:
+        """To be yielded; None when there is nobody. For whoever makes something of its answers itself."""
+        listed = self._listed[hook]
+        return Round(listed, arguments) if listed else None
 
     def decide(self, hook: str, observed: list[Observed] | None = None, **arguments: Any) -> Asking[Verdict | None]:
-        """The strictest verdict of all, its first reason kept, with the plugin's name before it.
-
-        A plugin that gives no answer counts as 451 4.3.0, or as nobody (`on_error = "skip"`). The verdicts of plugins
-        with `mode = "observe"` go to `observed` and are not applied.
-        """
-        strictest: Verdict | None = None
-
-        def take(implementation: Implementation, answer: Any) -> bool:
-            nonlocal strictest
-            verdict = _verdict(implementation, answer)
-            if isinstance(answer, Verdict):
-                implementation.refused += 1
-            if implementation.observed:
-                _observe(implementation, verdict, observed)
-            elif strictest is None or verdict.action > strictest.action:
-                strictest = verdict
-            return False
-
-        if self._listed[hook]:
-            yield self._round(hook, arguments, take)
-        return strictest
+        """What `strictest` makes of all answers."""
+        round_ = self.round(hook, arguments)
+        if round_ is None:
+            return None
+        yield round_
+        return strictest(round_.answers, observed)
 
     def provide(self, hook: str, **arguments: Any) -> Asking[Any]:
         """The first answer that is not None; None when nobody has one.
 
         Raises PluginError when a plugin before that failed and its policy is "tempfail": what it would have said counts.
         """
-        found: Any = None
-
-        def take(_: Implementation, answer: Any) -> bool:
-            nonlocal found
-            found = answer
-            return True
-
-        if self._listed[hook]:
-            yield self._round(hook, arguments, take)
-        return _raised(found)
+        if not self._listed[hook]:
+            return None
+        round_ = FirstAnswer(self._listed[hook], arguments)
+        yield round_
+        return _raised(round_.answers[0][1]) if round_.answers else None
 
     def transform(self, hook: str, **arguments: Any) -> Asking[Any]:
         """What became of the argument that the hook changes: each gets the last one's output, None leaves it as it is.
 
         Raises PluginError when one failed whose policy is "tempfail"; with "skip" its input stays.
         """
-        changing = SPECS[hook].changes
-        failure: Failure | None = None
-
-        def take(_: Implementation, answer: Any) -> bool:
-            nonlocal failure
-            if isinstance(answer, Failure):
-                failure = answer
-                return True
-            arguments[changing] = answer
-            return False
-
+        changes = SPECS[hook].changes
         if self._listed[hook]:
-            yield self._round(hook, arguments, take)
-        _raised(failure)
-        return arguments[changing]
+            round_ = Changing(self._listed[hook], arguments, changes)
+            yield round_
+            for _, failure in round_.answers:
+                _raised(failure)
+        return arguments[changes]
 
     def gather(
         self, hook: str, trial: list[tuple[str, Any]] | None = None, **arguments: Any
@@ -93,30 +69,37 @@ class Questions:
         The answers of plugins with `mode = "observe"` go to `trial` where it is given.
         """
         found: list[tuple[str, Any]] = []
-        failure: Failure | None = None
-
-        def take(implementation: Implementation, answer: Any) -> bool:
-            nonlocal failure
-            if isinstance(answer, Failure):
-                failure = failure or answer
-            elif implementation.observed and trial is not None:
-                trial.append((implementation.plugin, answer))
-            else:
-                found.append((implementation.plugin, answer))
-            return False
-
-        if self._listed[hook]:
-            yield self._round(hook, arguments, take)
-        _raised(failure)
+        round_ = self.round(hook, arguments)
+        if round_ is not None:
+            yield round_
+            for implementation, answer in round_.answers:
+                kept = trial if trial is not None and implementation.observed else found
+                kept.append((implementation.plugin, _raised(answer)))
         return found
 
     def notify(self, hook: str, **arguments: Any) -> Asking[None]:
         """Tell everybody; answers and failures change nothing. It is over when all have heard, or have overrun."""
-        if self._listed[hook]:
-            yield self._round(hook, arguments, lambda _, __: False)
+        round_ = self.round(hook, arguments)
+        if round_ is not None:
+            yield round_
 
-    def _round(self, hook: str, arguments: dict[str, Any], take: Take) -> Round:
-        return Round(self._listed[hook].copy(), arguments, take, self._monotonic)
+
+def strictest(answers: Sequence[tuple[Implementation, Any]], observed: list[Observed] | None = None) -> Verdict | None:
+    """The strictest verdict of all, its first reason kept, with the plugin's name before it.
+
+    A plugin that gives no answer counts as 451 4.3.0, or as nobody (`on_error = "skip"`). The verdicts of plugins
+    with `mode = "observe"` go to `observed` and are not applied.
+    """
+    found: Verdict | None = None
+    for implementation, answer in answers:
+        verdict = _verdict(implementation, answer)
+        if isinstance(answer, Verdict):
+            implementation.refused += 1
+        if implementation.observed:
+            _observe(implementation, verdict, observed)
+        elif found is None or verdict.action > found.action:
+            found = verdict
+    return found
 
 
 def _observe(implementation: Implementation, verdict: Verdict, observed: list[Observed] | None) -> None:

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
-from mailserv.hooks.implementation import SILENT, Implementation
+from mailserv.hooks.implementation import SILENT, Failure, Implementation
 
 T = TypeVar("T")
-Take = Callable[[Implementation, Any], bool]
-"""Gets each settled answer that is not None in turn; True: ask no more of them."""
 
 
 class Round:
     """Made by one thread, called by the one that owns it, which a call that hangs loses it to another one."""
 
-    __slots__ = ("_arguments", "_left", "_monotonic", "_take", "at")
+    __slots__ = ("_left", "answers", "arguments", "at")
 
-    def __init__(
-        self,
-        left: dict[Implementation, bool],
-        arguments: dict[str, Any],
-        take: Take,
-        monotonic: Callable[[], float],
-    ) -> None:
-        """`left`: whom to call, in this order, each True. It is the round's own."""
-        self._left = left
-        self._arguments = arguments
-        self._take = take
-        self._monotonic = monotonic
+    def __init__(self, listed: dict[Implementation, bool], arguments: dict[str, Any]) -> None:
+        """`listed`: whom to call, in this order, each True."""
+        self._left = listed.copy()
+        self.arguments = arguments
+        self.answers: Sequence[tuple[Implementation, Any]] = ()
+        """What was said, each settled, in the order of the calls; nobody is here who had no opinion."""
         self.at: Implementation | None = None
         """The one that is at work, each of them once. Any thread may read it."""
 
-    def call(self) -> bool:
+    def take(self, implementation: Implementation, answer: Any) -> bool:
+        """An answer that is not None. True: ask no more of them."""
+        self.answers = (*self.answers, (implementation, answer))
+        return False
+
+    def call(self, monotonic: Callable[[], float]) -> bool:
         """Call all that are left. False: a call has overrun, and another thread owns the round and all that comes of it."""
-        left, arguments, monotonic = self._left, self._arguments, self._monotonic
+        left, arguments = self._left, self.arguments
         pop, pick, values = left.pop, None, ()
         began = monotonic()
         for each in tuple(left):
@@ -81,8 +78,35 @@ class Round:
             self._settled(each, each.unavailable())
 
     def _settled(self, implementation: Implementation, answer: Any) -> None:
-        if answer is not None and self._take(implementation, answer):
+        if answer is not None and self.take(implementation, answer):
             self._left.clear()
+
+
+class FirstAnswer(Round):
+    """Whoever answers is the last to be asked."""
+
+    __slots__ = ()
+
+    def take(self, implementation: Implementation, answer: Any) -> bool:
+        super().take(implementation, answer)
+        return True
+
+
+class Changing(Round):
+    """Each gets what the one before it made of the argument `changes`. A Failure is the end, and stands in `answers`."""
+
+    __slots__ = ("_changes",)
+
+    def __init__(self, listed: dict[Implementation, bool], arguments: dict[str, Any], changes: str) -> None:
+        super().__init__(listed, arguments)
+        self._changes = changes
+
+    def take(self, implementation: Implementation, answer: Any) -> bool:
+        if isinstance(answer, Failure):
+            super().take(implementation, answer)
+            return True
+        self.arguments[self._changes] = answer
+        return False
 
 
 Asking = Generator[Round, None, T]

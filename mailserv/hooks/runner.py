@@ -62,7 +62,7 @@ class Runner:
             self._listed[hook] = dict.fromkeys(found, True)
         shortest = min((each.budget for each in self.implementations), default=0.0)
         self._watchdog = Watchdog(self._threads, shortest, self._take_over)
-        self.ask = Questions(self._listed, self._clock.monotonic)
+        self.ask = Questions(self._listed)
         counting.RUNNERS.add(self)
 
     def watch(self, watcher: Callable[[Implementation], None]) -> None:
@@ -83,7 +83,9 @@ class Runner:
 
         Returns at the end, or when this thread has lost it: then nothing that it is about is this thread's to touch.
         """
-        self._drive(Turn(asking, threads, threading.get_ident()), next(asking, None))
+        round_ = next(asking, None)
+        if round_ is not None:
+            self._drive(Turn(asking, threads, threading.get_ident()), round_)
 
     def wait(self, asking: Asking[T]) -> T:
         """What comes of it, for a thread that cannot be given another one: plugins are called on a helper's thread."""
@@ -126,15 +128,24 @@ class Runner:
         self._threads.close(0)
 
     def _drive(self, turn: Turn, round_: Round | None) -> None:
-        call, asking = self._watchdog.call, turn.asking
-        while round_ is not None:
-            try:
-                if not call(round_, turn):
-                    return
-            except Exception as error:  # noqa: BLE001 - a fault of ours in judging an answer is raised where it was asked
-                round_ = _thrown(asking, error)
-            else:
-                round_ = next(asking, None)
+        watchdog, monotonic, asking = self._watchdog, self._clock.monotonic, turn.asking
+        watchdog.enter(turn)
+        try:
+            while round_ is not None:
+                turn.round = round_
+                if not watchdog.is_looking:
+                    watchdog.look()
+                try:
+                    if not round_.call(monotonic):
+                        return
+                except Exception as error:  # noqa: BLE001 - a fault of ours in taking an answer is raised where it was asked
+                    turn.round = None
+                    round_ = _thrown(asking, error)
+                else:
+                    turn.round = None
+                    round_ = next(asking, None)
+        finally:
+            watchdog.leave(turn)
 
     def _take_over(self, lost: Turn, round_: Round, late: Implementation) -> None:
         """On a new thread. Before the call is given up its thread counts no more, so that it is not counted twice."""
@@ -142,6 +153,7 @@ class Runner:
         if not round_.give_up(late):
             lost.threads.count_again(lost.thread)
             return
+        self._watchdog.leave(lost)
         self._drive(Turn(lost.asking, lost.threads, threading.get_ident()), round_)
 
 

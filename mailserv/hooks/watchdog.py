@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from mailserv.hooks.implementation import Implementation
@@ -19,13 +18,16 @@ LOOKS = 4  # in the shortest budget: how much longer than its budget a call may 
 LEAST_WAIT, MOST_WAIT = 0.01, 1.0  # seconds between two looks
 
 
-@dataclass(frozen=True, slots=True)
 class Turn:
-    """Who goes on with `asking`: `thread`, one of `threads`."""
+    """Who goes on with `asking`: `thread`, one of `threads`. `round` is what it calls now."""
 
-    asking: Asking[Any]
-    threads: SessionThreads
-    thread: int
+    __slots__ = ("asking", "round", "thread", "threads")
+
+    def __init__(self, asking: Asking[Any], threads: SessionThreads, thread: int) -> None:
+        self.asking = asking
+        self.threads = threads
+        self.thread = thread
+        self.round: Round | None = None
 
 
 TakeOver = Callable[[Turn, Round, Implementation], None]
@@ -42,51 +44,51 @@ class Watchdog:
         self._take_over = take_over
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._is_looking = False
-        self._called: dict[Round, Turn] = {}
+        self._turns: dict[Turn, bool] = {}
+        self.is_looking = False
+        """Whoever calls a round sets its turn's first, and has somebody `look` when nobody does."""
 
-    def call(self, round_: Round, turn: Turn) -> bool:
-        """Call it here and watch. False: this thread has lost it, and with it whatever else it was about to do."""
-        self._called[round_] = turn
-        if not self._is_looking:
-            self._look_from_now_on()
-        is_ours = True
+    def enter(self, turn: Turn) -> None:
+        """From now on its rounds are watched."""
+        self._turns[turn] = True
+
+    def leave(self, turn: Turn) -> None:
+        """Watch it no more. Idempotent."""
+        self._turns.pop(turn, None)
+
+    def look(self) -> None:
+        """From now on, on a thread of its own."""
+        with self._lock:
+            if self.is_looking:
+                return
+            self.is_looking = True
         try:
-            is_ours = round_.call()
-        finally:
-            if is_ours:
-                del self._called[round_]
-        return is_ours
+            self._threads.run(self._look)
+        except RuntimeError:  # can't start new thread: the next call tries again
+            self.is_looking = False
 
     def close(self) -> None:
         """Look no more."""
         self._closed.set()
 
-    def _look_from_now_on(self) -> None:
-        with self._lock:
-            if self._is_looking:
-                return
-            self._is_looking = True
-        try:
-            self._threads.run(self._look)
-        except RuntimeError:  # can't start new thread: the next call tries again
-            self._is_looking = False
-
     def _look(self) -> None:
-        """On a thread of its own, until it finds no call. A call is entered before it is asked whether somebody looks, here
-        that is put down before it is asked whether there is a call: at least one of both sees the other."""
+        """On a thread of its own, until it finds no call. A round is set before it is asked whether somebody looks, here
+        that is put down before it is asked whether there is a round: at least one of both sees the other."""
         waited: dict[Round, tuple[Implementation | None, float]] = {}
         while not self._closed.wait(self._wait):
-            waited = {round_: self._seen(round_, turn, waited) for round_, turn in list(self._called.items())}
+            waited = {round_: self._seen(round_, turn, waited) for round_, turn in self._called()}
             if waited:
                 continue
-            self._is_looking = False
-            if not self._called:
+            self.is_looking = False
+            if not self._called():
                 return
             with self._lock:
-                if self._is_looking:
+                if self.is_looking:
                     return
-                self._is_looking = True
+                self.is_looking = True
+
+    def _called(self) -> list[tuple[Round, Turn]]:
+        return [(round_, turn) for turn in list(self._turns) if (round_ := turn.round) is not None]
 
     def _seen(
         self, round_: Round, turn: Turn, waited: dict[Round, tuple[Implementation | None, float]]

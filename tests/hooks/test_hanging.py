@@ -14,6 +14,7 @@ from smtp_talk import SmtpTalk
 from trusting import Trust
 
 from mailserv import hookimpl
+from mailserv.accept.tally import Tally
 from mailserv.hooks.breaker import FAILURES
 from mailserv.hooks.implementation import MOST_ABANDONED
 from mailserv.mail.verdict import disconnect, reject
@@ -302,6 +303,18 @@ def test_a_hang_in_session_closed_keeps_neither_the_place_nor_the_connection() -
             assert run_to(lambda: not server.server._smtp_gate._places)
         assert run_to(lambda: len(hang.called) == 2)
         hang.freed.set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_of_ours_at_the_end_keeps_neither_the_place_nor_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    hang = Hang()
+    monkeypatch.setattr(Tally, "ended", lambda *_: 1 // 0)
+    with served(listens("Hangs", smtp_helo=hang), hang=hang) as server, talk_to(server) as talk:
+        assert len(server.wait_for_log("plugin_overran")) == 1
+        talk.send(b"BDAT x\r\n" * 30)  # too many errors: the server ends it, on the thread that took it over
+        while talk.reply():
+            pass
+        assert run_to(lambda: not server.server._smtp_gate._places)
 
 
 def test_a_client_that_leaves_while_a_plugin_hangs_costs_no_more_than_a_session() -> None:
