@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mailserv.hooks.questions import strictest
-from mailserv.hooks.round import NOBODY, Asking, Round
+from mailserv.hooks.round import NOBODY, Asking, Round, asked
 from mailserv.hooks.runner import Runner
 from mailserv.logging import get_logger
 from mailserv.mail.address import Address
@@ -34,14 +34,19 @@ class Checks:
         return SessionChecks(self._runner, self._inspecting)
 
     def accepted(self, queue_id: str, peer: Peer, envelope: Envelope, results: AuthResults = ()) -> Asking[None]:
-        return self._runner.ask.notify(
-            "message_accepted", queue_id=queue_id, peer=peer, envelope=envelope, results=results
+        return self._tell(
+            "message_accepted", {"queue_id": queue_id, "peer": peer, "envelope": envelope, "results": results}
         )
 
     def session_closed(self, peer: Peer, messages: int, errors: int, seconds: float, reason: str) -> Asking[None]:
-        return self._runner.ask.notify(
-            "session_closed", peer=peer, messages=messages, errors=errors, seconds=seconds, reason=reason
+        return self._tell(
+            "session_closed",
+            {"peer": peer, "messages": messages, "errors": errors, "seconds": seconds, "reason": reason},
         )
+
+    def _tell(self, hook: str, arguments: dict[str, Any]) -> Asking[None]:
+        round_ = self._runner.ask.round(hook, arguments)
+        return NOBODY if round_ is None else asked(round_)
 
 
 class SessionChecks:

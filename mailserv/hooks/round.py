@@ -115,6 +115,11 @@ NOBODY = cast("Asking[Any]", ())
 """An `Asking` where there is nobody to be asked: `yield from` nothing is None, and costs nothing."""
 
 
+def asked(round_: Round) -> Asking[None]:
+    """It alone, and nothing is made of its answers."""
+    yield round_
+
+
 def unasked(asking: Asking[T]) -> T:
     """What comes of it where there are no plugins."""
     try:
