@@ -159,9 +159,9 @@ class Transaction:
         content = self._sink.finish()
         if isinstance(content, Reply):
             return self._refused(content)
-        found: Inspected | Reply = Inspected(content)
-        if self._asked.inspecting:
-            found = yield from inspect(self._asked, self._arrived(content))
+        found: Inspected | Reply = (
+            (yield from inspect(self._asked, self._arrived(content))) if self._asked.inspecting else Inspected(content)
+        )
         if isinstance(found, Reply):
             self._sink.discard()
             return self._refused(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from mailserv.clock import Clock
 
@@ -13,10 +14,12 @@ REST = 30.0  # seconds until one call may try again: a scanner that restarts is 
 class Breaker:
     """Closed: calls pass. Open: none does. After REST seconds one call is let through, and its end decides. Any thread."""
 
-    __slots__ = ("_clock", "_lock", "_opened_until", "_trying", "failures")
+    __slots__ = ("_clock", "_failing", "_lock", "_opened_until", "_trying", "failures")
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, failing: Callable[[bool], None] = lambda _: None) -> None:
+        """`failing(True)` after each failure, `failing(False)` when there is none in a row any more; it must be quick."""
         self._clock = clock
+        self._failing = failing
         self._lock = threading.Lock()
         self._opened_until: float | None = None
         self._trying = False
@@ -54,6 +57,7 @@ class Breaker:
         """Whether that opened it, for the first time or again."""
         with self._lock:
             self.failures += 1
+            self._failing(True)
             if self._opened_until is not None and not self._trying:
                 return False
             if not self._trying and self.failures < FAILURES:
@@ -66,3 +70,4 @@ class Breaker:
         self.failures = 0
         self._opened_until = None
         self._trying = False
+        self._failing(False)

@@ -27,6 +27,8 @@ class Failure:
     reason: str
 
 
+Pick = Callable[[Mapping[str, Any]], tuple[Any, ...]]
+"""Takes a call's arguments out of all of them."""
 Result = tuple[Any, BaseException | None, bool]
 """How one call ended, before anybody has judged it: answer, what it raised, whether it was called at all.
 
@@ -50,6 +52,7 @@ class Implementation:
         "failures",
         "function",
         "hook",
+        "is_watched",
         "observed",
         "pick",
         "plugin",
@@ -79,14 +82,14 @@ class Implementation:
         self.budget = spec.budget if policy.budget is None else policy.budget
         self.observed = policy.mode == "observe"
         self.skips = (policy.on_error or spec.on_error) == "skip" or self.observed
-        self.breaker = Breaker(clock)
+        self.traced = self.is_watched = traced
+        self.breaker = Breaker(clock, self._watch)
         self.calls = self.failures = self.abandoned = self.refused = 0
         self.seconds = 0.0
         self._changed = changed
         self.function = function
         self.pick = _picker(arguments)
         self._is_answer = spec.is_answer
-        self.traced = traced
 
     def attempt(self, arguments: Mapping[str, Any]) -> Result:
         """Call it, unless its breaker is open. Never raises. Whoever has not stopped waiting gives the result to `settle`."""
@@ -145,6 +148,10 @@ class Implementation:
         except Exception:  # noqa: BLE001 - a plugin may raise anything, here too
             return False
 
+    def _watch(self, failing: bool) -> None:
+        """A call that needs no `attempt` is the one of an implementation that neither failed last nor is traced."""
+        self.is_watched = failing or self.traced
+
     def _rests(self) -> bool:
         return self.breaker.is_open and (self.abandoned >= MOST_ABANDONED or not self.breaker.may_call())
 
@@ -165,7 +172,7 @@ class Implementation:
 
 
 @cache
-def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+def _picker(names: tuple[str, ...]) -> Pick:
     """Takes the named arguments out of all of them, in this order. The same one for all that want the same."""
     if not names:
         return lambda _: ()

@@ -7,27 +7,26 @@ from typing import Any
 
 from mailserv.errors import PluginError
 from mailserv.hooks.implementation import Failure, Implementation
-from mailserv.hooks.round import Asking, Changing, FirstAnswer, Round
+from mailserv.hooks.round import Asking, Changing, FirstAnswer, Listed, Round
 from mailserv.hooks.specs import SPECS
 from mailserv.logging import get_logger
 from mailserv.mail.reply import LOCAL_ERROR
 from mailserv.mail.verdict import Action, Observed, Verdict
 
 _log = get_logger("hooks")
-Listed = Mapping[str, dict[Implementation, bool]]
-"""By hook: its implementations in the operator's order, each True."""
 
 
 class Questions:
     """For `yield from`, after which the thread may be another one. Any thread. Where nobody is there, nothing is yielded."""
 
-    def __init__(self, listed: Listed) -> None:
+    def __init__(self, listed: Mapping[str, Listed | None]) -> None:
+        """`listed`: by hook; None where there is nobody."""
         self._listed = listed
 
     def round(self, hook: str, arguments: dict[str, Any]) -> Round | None:
         """To be yielded; None when there is nobody. For whoever makes something of its answers itself."""
         listed = self._listed[hook]
-        return Round(listed, arguments) if listed else None
+        return None if listed is None else Round(listed, arguments)
 
     def decide(self, hook: str, observed: list[Observed] | None = None, **arguments: Any) -> Asking[Verdict | None]:
         """What `strictest` makes of all answers."""
@@ -42,9 +41,10 @@ class Questions:
 
         Raises PluginError when a plugin before that failed and its policy is "tempfail": what it would have said counts.
         """
-        if not self._listed[hook]:
+        listed = self._listed[hook]
+        if listed is None:
             return None
-        round_ = FirstAnswer(self._listed[hook], arguments)
+        round_ = FirstAnswer(listed, arguments)
         yield round_
         return _raised(round_.answers[0][1]) if round_.answers else None
 
@@ -54,8 +54,9 @@ class Questions:
         Raises PluginError when one failed whose policy is "tempfail"; with "skip" its input stays.
         """
         changes = SPECS[hook].changes
-        if self._listed[hook]:
-            round_ = Changing(self._listed[hook], arguments, changes)
+        listed = self._listed[hook]
+        if listed is not None:
+            round_ = Changing(listed, arguments, changes)
             yield round_
             for _, failure in round_.answers:
                 _raised(failure)

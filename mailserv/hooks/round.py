@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
-from mailserv.hooks.implementation import SILENT, Failure, Implementation
+from mailserv.hooks.implementation import SILENT, Failure, Implementation, Pick
 
 T = TypeVar("T")
+
+
+class Listed(NamedTuple):
+    """One hook's implementations in the operator's order, as a round needs them."""
+
+    left: dict[Implementation, bool]
+    calls: Sequence[tuple[Implementation, Callable[..., Any], Pick]]
+
+    @classmethod
+    def of(cls, found: Sequence[Implementation]) -> Listed:
+        return cls(dict.fromkeys(found, True), tuple((each, each.function, each.pick) for each in found))
 
 
 class Round:
     """Made by one thread, called by the one that owns it, which a call that hangs loses it to another one."""
 
-    __slots__ = ("_left", "answers", "arguments", "at")
+    __slots__ = ("_calls", "_left", "answers", "arguments", "at")
 
-    def __init__(self, listed: dict[Implementation, bool], arguments: dict[str, Any]) -> None:
-        """`listed`: whom to call, in this order, each True."""
-        self._left = listed.copy()
+    def __init__(self, listed: Listed, arguments: dict[str, Any]) -> None:
+        self._left = listed.left.copy()
+        self._calls = listed.calls
         self.arguments = arguments
         self.answers: Sequence[tuple[Implementation, Any]] = ()
         """What was said, each settled, in the order of the calls; nobody is here who had no opinion."""
@@ -32,19 +43,19 @@ class Round:
     def call(self, monotonic: Callable[[], float]) -> bool:
         """Call all that are left. False: a call has overrun, and another thread owns the round and all that comes of it."""
         left, arguments = self._left, self.arguments
-        pop, pick, values = left.pop, None, ()
+        pop, values = left.pop, ()
+        last: Pick | None = None
         began = monotonic()
-        for each in tuple(left):
+        for each, function, pick in self._calls:
             self.at = each
             result = SILENT
-            if each.traced or each.breaker.failures:
+            if each.is_watched:
                 result = each.attempt(arguments)
             else:  # as `attempt` and `settle`, without calling them: this is what every call goes through while all is well
-                if pick is not each.pick:  # most want the same
-                    pick = each.pick
-                    values = pick(arguments)
+                if pick is not last:  # most want the same
+                    last, values = pick, pick(arguments)
                 try:
-                    if (answer := each.function(*values)) is not None:
+                    if (answer := function(*values)) is not None:
                         result = (answer, None, True)
                 except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
                     result = (None, error, True)
@@ -57,7 +68,7 @@ class Round:
                 each.seconds += ended - began
             else:
                 self._settled(each, each.settle(result, ended - began))
-                pick = None  # an answer may have changed an argument
+                last = None  # an answer may have changed an argument
                 if not left:
                     return True
             began = ended
@@ -68,6 +79,7 @@ class Round:
         if not self._left.pop(late, False):
             return False
         self._settled(late, late.overran())
+        self._calls = [call for call in self._calls if call[0] in self._left]
         return True
 
     def unavailable(self) -> None:
@@ -97,7 +109,7 @@ class Changing(Round):
 
     __slots__ = ("_changes",)
 
-    def __init__(self, listed: dict[Implementation, bool], arguments: dict[str, Any], changes: str) -> None:
+    def __init__(self, listed: Listed, arguments: dict[str, Any], changes: str) -> None:
         super().__init__(listed, arguments)
         self._changes = changes
 

@@ -16,7 +16,7 @@ from mailserv.clock import Clock, SystemClock
 from mailserv.hooks import counting
 from mailserv.hooks.implementation import Implementation
 from mailserv.hooks.questions import Questions
-from mailserv.hooks.round import Asking, Round
+from mailserv.hooks.round import Asking, Listed, Round
 from mailserv.hooks.specs import KINDS
 from mailserv.hooks.watchdog import Turn, Watchdog
 from mailserv.mail.verdict import Observed, Verdict
@@ -44,7 +44,7 @@ class Runner:
         self._clock = clock or SystemClock()
         self._threads = threads or SessionThreads("plugin")
         self._watcher: Callable[[Implementation], None] = lambda _: None
-        self._listed: dict[str, dict[Implementation, bool]] = {}
+        self._listed: dict[str, Listed | None] = {}
         for hook in KINDS:
             found = [
                 Implementation(
@@ -59,7 +59,7 @@ class Runner:
                 )
                 for each in reversed(getattr(manager.hook, hook).get_hookimpls())
             ]
-            self._listed[hook] = dict.fromkeys(found, True)
+            self._listed[hook] = Listed.of(found) if found else None
         shortest = min((each.budget for each in self.implementations), default=0.0)
         self._watchdog = Watchdog(self._threads, shortest, self._take_over)
         self.ask = Questions(self._listed)
@@ -71,12 +71,12 @@ class Runner:
 
     def has(self, hook: str) -> bool:
         """Whether anybody implements it: lets a caller skip making arguments."""
-        return bool(self._listed[hook])
+        return self._listed[hook] is not None
 
     @property
     def implementations(self) -> list[Implementation]:
         """Every one, for metrics and for an operator who asks."""
-        return [each for some in self._listed.values() for each in some]
+        return [each for some in self._listed.values() if some is not None for each in some.left]
 
     def drive(self, asking: Asking[None], threads: SessionThreads) -> None:
         """Run it to its end on this thread, which is one of `threads`; after a call that overruns, on another one of them.
