@@ -68,6 +68,7 @@ class ClientConnection:
         self.idle_since = self._opened_at
         self.capabilities = Capabilities()
         self.is_secure = False
+        self._is_proven = False  # a reply has come over TLS
         self.was_idle = False
         self.carried = 0  # transactions
         self.needs_reset = False  # the last transaction was left open on the server's side
@@ -84,8 +85,9 @@ class ClientConnection:
 
     @property
     def is_in_handshake(self) -> bool:
-        """The TLS handshake was the last thing that began."""
-        return self._step is Step.HANDSHAKE
+        """The TLS handshake has begun, and no reply has come over it: who refuses us in TLS 1.3, for want of a certificate,
+        says so after our side of it is done (RFC 8446 §4.4.2.4)."""
+        return self._step is Step.HANDSHAKE or (self.is_secure and not self._is_proven)
 
     def send(self, data: bytes, step: Step) -> None:
         """Send it all, within the timeout of one block. `step` is for `trouble`."""
@@ -96,6 +98,11 @@ class ClientConnection:
     def read(self, step: Step) -> ServerReply:
         """The next reply. The deadline is for the reply as a whole: a server that drips octets gains nothing."""
         self._step = step
+        reply = self._read(step)
+        self._is_proven = self.is_secure
+        return reply
+
+    def _read(self, step: Step) -> ServerReply:
         if (reply := self._reader.next()) is not None:
             return reply
         deadline = self._clock.monotonic() + self._timeouts.of(step)

@@ -26,8 +26,8 @@ class End(Enum):
     DONE = auto()  # nothing is left to send: keep the connection
     FULL = auto()  # it has carried enough: QUIT, and go on with a new one
     LOST = auto()  # it is gone, but had served before: go on with a new one
-    HOST = auto()  # it is gone, and had served nobody: go on with the next host
-    STOP = auto()  # the host wants no more, or is too slow: leave the rest queued
+    HOST = auto()  # it is gone or does not answer, and had served nobody: go on with the next host (RFC 5321 §5.1)
+    STOP = auto()  # the host wants no more, or has become too slow: leave the rest queued
 
 
 @dataclass(slots=True)
@@ -165,7 +165,7 @@ class Conversation:
         self._connection.close()
         is_ours, is_slow = isinstance(error, StoreError), isinstance(error, TimeoutError)
         self.reply = LOCAL_ERROR if is_ours else self._connection.trouble(error)
-        if transaction.dot_sent or is_ours or is_slow:
+        if transaction.dot_sent or is_ours or (is_slow and not was_fresh):
             part.record(transaction, self._remote, missing=self.reply)
             self._put_back()
             self.end = End.STOP if is_slow else End.LOST

@@ -39,8 +39,8 @@ class SmtpTransport:
     """`mailserv.mail.delivery.Transport` over SMTP (RFC 5321). Any number of workers may deliver at once.
 
     It looks one delivery ahead: with PIPELINING the next MAIL goes out behind the dot of the message before. It stops
-    taking when no host of the destination gives a session, at a 421 in the middle, and when a host lets us wait for too
-    long; whatever it took and could not send is Deferred then.
+    taking when no host of the destination gives a session, at a 421 in the middle, and when a host that has served lets us
+    wait for too long; whatever it took and could not send is Deferred then.
     """
 
     def __init__(

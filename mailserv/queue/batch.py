@@ -27,6 +27,7 @@ STUMBLES = 2  # turns in a row that ended early, without progress and without a 
 TOOK_NOTHING = Deferred(Reply(451, "4.3.0", "The transport takes no mail for now"))
 BROKE = Deferred(Reply(451, "4.3.0", "Local error in delivery; it will be tried again"))
 UNFIT = Deferred(Reply(451, "4.3.0", "A plugin could not make what is to be sent; it will be tried again"))
+CLOSING = 421  # RFC 5321 §3.8: the server ends the session, whatever was asked
 HOST_STATUS = ("4.4.1", "4.4.3", "4.4.4")  # RFC 3463 §3.5: no answer from host, directory failure, unable to route
 
 
@@ -65,6 +66,7 @@ class Batch:
         self._progress = 0  # attempts that were not deferred as a whole
         self._last: Outcome | None = None  # of the last attempt, when it was deferred as a whole
         self._trouble: Outcome | None = None  # it speaks for the whole destination
+        self._wants_more = False  # the transport asked for one more delivery than it got
         self._store_error: StoreError | None = None
 
     def run(self) -> Turn:
@@ -124,13 +126,15 @@ class Batch:
         self._settle_unfit()
         if self._in_hand:
             raise PluginError(self._lane.route.transport, "deliver", "it took a delivery and gave no outcome")
+        if self._last is not None and not self._wants_more and speaks_for_host(self._last.reply):
+            self._trouble = self._last  # it took no more after that
         return self._progress > before and self._last is None and self._trouble is None
 
     def _feed(self) -> Iterator[Delivery]:
         """What the transport takes from. Never raises into the transport's code."""
         while not self._trouble and not self._desk.lanes.is_stopping:
             if not self._pending and not self._claim_more():
-                return
+                break
             delivery = self._pending.popleft()
             sent = self._desk.prepare(delivery)
             if sent is None:
@@ -140,6 +144,7 @@ class Batch:
             if sent is not delivery:
                 self._changed.append((sent, delivery))
             yield sent
+        self._wants_more = True
 
     def _claim_more(self) -> bool:
         """While the connection is warm, more of the same; but others come first when they wait."""
@@ -180,7 +185,7 @@ class Batch:
             self._last = None
             return
         self._last = first
-        if speaks_for_host(first.reply):
+        if first.reply.code == CLOSING:
             self._trouble = first
 
     def _check(self, attempt: Attempt) -> None:
@@ -266,8 +271,12 @@ class Batch:
 
 
 def speaks_for_host(reply: Reply) -> bool:
-    """Whether a transient failure holds for every message to this destination now: 421, no connection, no DNS."""
-    return reply.code == 421 or reply.enhanced in HOST_STATUS
+    """Whether a transient failure holds for every message to this destination now: 421, no connection, no DNS.
+
+    A server may say 4.4.1 of one recipient, too, for which it has no connection of its own. So these words count only
+    where the transport has taken no more after them.
+    """
+    return reply.code == CLOSING or reply.enhanced in HOST_STATUS
 
 
 def _all(delivery: Delivery, outcome: Outcome) -> Attempt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import ssl
 
 import pytest
 from sending import delivery, hop, numbered, outcomes
@@ -63,6 +64,21 @@ def test_required_tls_never_falls_back(serve, transport, server_tls, mode, scrip
     assert isinstance(attempt.outcomes[0], Deferred)
     assert attempt.outcomes[0].reply.enhanced == enhanced
     assert mx.messages == []
+
+
+@pytest.mark.parametrize(("mode", "taken"), [("opportunistic", 1), ("require", 0)])
+def test_a_server_that_wants_a_certificate_of_ours_says_so_after_the_handshake_and_counts_as_without_tls(
+    serve, transport, authority, mode, taken
+):
+    """RFC 8446 §4.4.2.4: in TLS 1.3 the client's handshake is done by then."""
+    demanding = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(demanding)
+    authority.configure_trust(demanding)
+    demanding.verify_mode = ssl.CERT_REQUIRED
+    mx = serve(tls=demanding)
+    [attempt] = transport(policies={hop(mx): HopPolicy(tls=mode)}).deliver([delivery(hop(mx))])
+    assert isinstance(attempt.outcomes[0], Delivered if taken else Deferred)
+    assert [m.is_tls for m in mx.messages] == [False] * taken
 
 
 def test_required_tls_takes_any_certificate(serve, transport, server_tls):

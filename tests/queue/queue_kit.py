@@ -35,7 +35,10 @@ Answer = Callable[[Delivery], Sequence[Outcome] | Outcome]
 
 
 class Script:
-    """A transport that answers each delivery as `answer` says, and remembers. `at_most`: takes so many, then stops."""
+    """A transport that answers each delivery as `answer` says, and remembers. `at_most`: takes so many, then stops.
+
+    It stops at UNREACHABLE, too: the host is gone.
+    """
 
     def __init__(self, answer: Answer = lambda _: DELIVERED, at_most: int = 1_000_000) -> None:
         self.answer = answer
@@ -55,7 +58,7 @@ class Script:
                 self.seen.append(delivery.queue_id)
             found = self.answer(delivery)
             yield Attempt(delivery, tuple(found) if isinstance(found, Sequence) else (found,) * len(delivery.rows))
-            if taken >= self.at_most:
+            if taken >= self.at_most or found is UNREACHABLE:
                 return
 
     def close(self) -> None:

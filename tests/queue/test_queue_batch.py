@@ -10,7 +10,7 @@ from queue_kit import DELIVERED, DROPPED_421, GREYLISTED, NET, REFUSED, UNREACHA
 
 from mailserv.errors import PluginError, StorageFull, StoreError
 from mailserv.mail.delivery import Attempt, Delivery
-from mailserv.mail.outcome import Outcome
+from mailserv.mail.outcome import Deferred, Outcome
 from mailserv.mail.reply import Reply
 from mailserv.mail.route import Route
 from mailserv.queue.batch import CLAIM_ROWS, LONGEST_PAUSE, SLOW, SYNC_EACH, speaks_for_host
@@ -101,6 +101,29 @@ def test_a_dead_host_is_tried_once_and_every_due_row_shares_the_attempt(world: W
     assert set(attempts(world).values()) == {1}
     assert all(entry.not_before > world.clock.now() for entry in world.store.queue_list())
     assert all(entry.last_reply == "451 4.4.1 No answer" for entry in world.store.queue_list())
+
+
+@pytest.mark.parametrize("count", [1, 2, CLAIM_ROWS + 3])
+def test_a_server_that_cannot_reach_one_recipient_itself_speaks_of_no_other(world: World, count: int) -> None:
+    """What a smarthost says that asks the next server at RCPT."""
+    ids = fill(world, count)
+    unreached = Deferred(Reply(451, "4.4.1", "No answer from the server of that domain"), "mx.example.net")
+    assert world.work(Script(lambda each: unreached if each.queue_id == ids[0] else DELIVERED)) is not Turn.TROUBLED
+    assert attempts(world) == {ids[0]: 1}
+    world.queue("later")
+    assert world.work(Script()) is Turn.GOOD, "nothing has been paused"
+
+
+def test_stopping_after_such_words_leaves_the_others_untouched(world: World) -> None:
+    ids = fill(world, 3)
+    unreached = Deferred(Reply(451, "4.4.1", "No answer from the server of that domain"), "mx.example.net")
+
+    def answer(_: Delivery) -> Outcome:
+        world.lanes.stop()
+        return unreached
+
+    assert world.work(Script(answer)) is Turn.QUIET
+    assert attempts(world) == {ids[0]: 1, ids[1]: 0, ids[2]: 0}
 
 
 def test_a_dead_host_s_old_messages_are_given_up_together(world: World) -> None:
