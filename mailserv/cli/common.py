@@ -29,7 +29,7 @@ def config_option(command: F) -> F:
     return click.option(
         "--config",
         "config",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=click.Path(readable=False, path_type=Path),  # what cannot be read is one line of ours, not of click's
         metavar="FILE",
         help="Settings file. Default: $MAILSERV_CONFIG, else /etc/mailserv/mailserv.toml.",
     )(command)

@@ -12,7 +12,7 @@ from mailserv.config.problems import did_you_mean
 from mailserv.errors import ConfigError
 from mailserv.hooks.host import SHIPPED_EXTENSIONS, Plugins, load_plugins
 from mailserv.hooks.rooms import Rooms
-from mailserv.mail.route import MAILBOX, SMTP
+from mailserv.mail.route import SMTP, parse_route
 from mailserv.route.table import RoutingTable
 from mailserv.settings import Routed, Settings
 
@@ -59,8 +59,11 @@ def enabled_plugins(settings: Settings, rooms: Rooms | None = None) -> Plugins:
 def _transports(settings: Settings, known: Set[str]) -> Iterator[str]:
     """A route to a transport that nobody brings: its mail would wait for days, and then bounce."""
     for key, entry in settings.routes.items():
-        name, colon, _ = (entry.to if isinstance(entry, Routed) else entry).partition(":")
-        if colon and name not in known | {MAILBOX}:  # what is no route at all, the routing table tells
+        try:
+            name = parse_route(entry.to if isinstance(entry, Routed) else entry).transport
+        except ValueError:  # the routing table tells
+            continue
+        if name not in known:
             yield f'routes."{key}": no enabled plugin brings the transport "{name}"{did_you_mean(name, known)}'
 
 

@@ -52,6 +52,9 @@ def main() -> None:
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
-    except (MailservError, OSError) as error:
+    except MailservError as error:
         print(f"mailserv: {error}", file=sys.stderr)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"mailserv: {where}{error.strerror or error}", file=sys.stderr)
     sys.exit(1)

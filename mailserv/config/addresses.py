@@ -17,6 +17,14 @@ def parse_listen_address(text: str) -> tuple[str, int]:
     return _ip(host), port
 
 
+def collide(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether one of two listen addresses keeps the other from being bound: a wildcard is every address of its family."""
+    ips = {ip_address(one[0]), ip_address(other[0])}
+    is_same_port = one[1] == other[1] != 0
+    is_same_family = len({ip.version for ip in ips}) == 1
+    return is_same_port and is_same_family and (len(ips) == 1 or any(ip.is_unspecified for ip in ips))
+
+
 def parse_nameserver(text: str) -> tuple[str, int]:
     """Read "ip", "ip:port" or "[v6]:port"; the port is 53 without one. Raises ValueError."""
     host, port = _split(text)
@@ -41,8 +49,8 @@ def _split(text: str) -> tuple[str, int | None]:
 
 
 def _port(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) > 65535:
-        raise ValueError(f'"{text}" is no port: 0 to 65535')
+    if not text.isascii() or not text.isdecimal() or len(text) > 5 or int(text) > 65535:
+        raise ValueError(f'"{text[:20]}" is no port: 0 to 65535')
     return int(text)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address
 from typing import get_args
 
-from mailserv.config.addresses import parse_listen_address, parse_nameserver
+from mailserv.config.addresses import collide, parse_listen_address, parse_nameserver
 from mailserv.config.locate import Path
 from mailserv.config.problems import Findings, did_you_mean
 from mailserv.errors import AddressSyntaxError
@@ -37,7 +37,7 @@ def _hostname(settings: Settings, findings: Findings) -> None:
         name = parse_domain(settings.hostname)
     except AddressSyntaxError as error:
         return findings.wrong(("hostname",), f'"{settings.hostname}": {error}')
-    if name.startswith("["):
+    if name.startswith("[") or name.rpartition(".")[2].isdigit():
         findings.wrong(("hostname",), "must be a name, not an address: other servers look it up")
     elif "." not in name:
         findings.warn(("hostname",), f'"{name}" is no full name; other servers expect one that DNS knows')
@@ -59,7 +59,7 @@ def _listen(settings: Settings, findings: Findings) -> None:
         findings.wrong(
             ("listen",), 'is missing: a [[listen]] block says what is served where, e.g. "smtp" on "0.0.0.0:25"'
         )
-    taken: set[tuple[str, int]] = set()
+    taken: list[tuple[str, int]] = []
     for index, block in enumerate(settings.listen):
         _service(settings, index, findings)
         path = ("listen", index, "address")
@@ -70,9 +70,10 @@ def _listen(settings: Settings, findings: Findings) -> None:
         except ValueError as error:
             findings.wrong(path, f'"{block.address}": {error}')
             continue
-        if bound[1] and bound in taken:
-            findings.wrong(path, f'"{block.address}" is there twice')
-        taken.add(bound)
+        if clash := next((each for each in taken if collide(each, bound)), None):
+            beside = "is there twice" if clash == bound else "cannot stand beside one that is every address on its port"
+            findings.wrong(path, f'"{block.address}" {beside}')
+        taken.append(bound)
         if block.service == "lmtp":
             _lmtp(path, bound, findings)
         if block.service == "metrics" and not ip_address(bound[0]).is_private:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from mailserv.config.locate import Path
-from mailserv.config.problems import Findings, did_you_mean
+from mailserv.config.problems import Findings, did_you_mean, dotted
 from mailserv.config.units import parse_duration, parse_size
 from mailserv.mail.values import Duration, Network, Secret, Size
 from mailserv.settings import Settings
@@ -90,6 +90,8 @@ class Reader:
     def _sequence(self, item: Any, metas: tuple[msgspec.Meta, ...], raw: object, path: Path) -> Any:
         if not isinstance(raw, list):
             shown = f"; write [{_show(raw)}]" if isinstance(raw, str) else ""
+            if isinstance(raw, Mapping) and isinstance(item, type) and issubclass(item, msgspec.Struct):
+                shown = f"; write [[{dotted(path)}]]"
             return self._wrong(path, f"expected an array, got {_kind(raw)}{shown}")
         if any(meta.min_length and len(raw) < meta.min_length for meta in metas):
             return self._wrong(path, "must not be empty")
@@ -201,10 +203,10 @@ def _expected(kind: Any, metas: tuple[msgspec.Meta, ...], raw: object) -> str:
     names = {int: "a whole number", str: "a string", bool: "true or false", float: "a number"}
     least = next((meta.ge for meta in metas if meta.ge is not None), None)
     most = next((meta.le for meta in metas if meta.le is not None), None)
-    bounds = "".join(
-        [f" of at least {least}" if least is not None else "", f" of at most {most}" if most is not None else ""]
-    )
-    return f"expected {names.get(kind, 'another kind of value')}{bounds}, got {_show(raw)}"
+    bounds = [f"at least {least}" if least is not None else "", f"at most {most}" if most is not None else ""]
+    bounded = " and ".join(filter(None, bounds))
+    shown = f"{names.get(kind, 'another kind of value')}{f' of {bounded}' if bounded else ''}"
+    return f"expected {shown}, got {_show(raw)}"
 
 
 def _show(raw: object) -> str:

@@ -18,6 +18,9 @@ _OCTETS = {
 }
 _NUMBER_AND_UNIT = re.compile(r"(\d{1,12}(?:\.\d{1,6})?) ?([A-Za-z]+)", re.ASCII)
 
+MAX_DURATION = 36500 * 86400  # seconds; the waits of the system end at 2⁶³ nanoseconds, which is 292 years
+MAX_SIZE = 10**18  # octets; whole numbers of the database end at 2⁶³
+
 DURATION_FORM = 'a duration like "90s", "5m", "4h" or "5d"'
 SIZE_FORM = 'a size like "50MB" (10⁶ octets) or "64KiB" (2¹⁰)'
 
@@ -32,13 +35,15 @@ def parse_duration(value: object) -> Duration:
     number, unit = match.groups()
     if unit not in _SECONDS:
         raise ValueError(f"{unit!r} is no unit of time: s, m, h or d")
-    return Duration(float(number) * _SECONDS[unit])
+    if (seconds := float(number) * _SECONDS[unit]) > MAX_DURATION:
+        raise ValueError(f'a duration is at most 100 years, "{show_duration(MAX_DURATION)}"')
+    return Duration(seconds)
 
 
 def parse_size(value: object) -> Size:
     """Read a size; a plain whole number is octets. Raises ValueError, whose message says what to write."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return Size(value)
+        return _bounded(value)
     match = _NUMBER_AND_UNIT.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"expected {SIZE_FORM}")
@@ -46,7 +51,13 @@ def parse_size(value: object) -> Size:
     octets = next((octets for name, octets in _OCTETS.items() if name.lower() == unit.lower()), None)
     if octets is None:
         raise ValueError(f"{unit!r} is no unit of size: B, KB, MB, GB, KiB, MiB or GiB")
-    return Size(float(number) * octets)
+    return _bounded(int(float(number) * octets))
+
+
+def _bounded(octets: int) -> Size:
+    if octets > MAX_SIZE:
+        raise ValueError(f'a size is at most "{show_size(MAX_SIZE)}"')
+    return Size(octets)
 
 
 def show_duration(seconds: float) -> str:

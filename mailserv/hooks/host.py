@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -92,7 +93,8 @@ def load_plugins(
     problems: list[str] = []
     available = available_plugins(path) | {name: partial(_itself, kind) for name, kind in (classes or {}).items()}
     names = [name for name in SHIPPED_EXTENSIONS if name not in disabled]
-    names += [name for name in enabled if name not in names]
+    names = list(dict.fromkeys((*names, *enabled)))
+    problems += [f'[plugins] enabled: "{name}" is there twice' for name, count in Counter(enabled).items() if count > 1]
     problems += [_unknown("disabled", name, SHIPPED_EXTENSIONS) for name in disabled if name not in SHIPPED_EXTENSIONS]
     problems += [_unknown("policy", name, names, "enabled") for name in policies or () if name not in names]
     manager = pluggy.PluginManager("mailserv")

@@ -57,6 +57,18 @@ def test_a_settings_file_that_is_not_there_is_one_line_and_1(mailserv: Command, 
     assert ran.err == f"{tmp_path}/none.toml: cannot be read: No such file or directory\n"
 
 
+def test_a_settings_file_that_cannot_be_read_is_one_line_and_1(mailserv: Command, tmp_path: Path) -> None:
+    ran = mailserv("check", "--config", str(tmp_path))
+    assert (ran.code, ran.err) == (1, f"{tmp_path}: cannot be read: Is a directory\n")
+
+
+def test_a_file_that_cannot_be_written_is_named_in_one_line(mailserv: Command, tmp_path: Path) -> None:
+    mailserv("user", "add", "alice@example.org", "--password-stdin", stdin="secret\n")
+    ran = mailserv("mailbox", "export", "alice@example.org", str(tmp_path / "none" / "alice.mbox"))
+    assert ran.code == 1
+    assert ran.err == f"mailserv: {tmp_path}/none/alice.mbox.part: No such file or directory\n"
+
+
 def test_a_bad_settings_file_stops_every_command_with_all_of_its_problems(mailserv: Command) -> None:
     mailserv.config.write_text("hostnam = 1\nlocal_domain = 2\n")
     ran = mailserv("user", "list")

@@ -257,6 +257,10 @@ def test_a_file_that_is_no_toml_is_refused_with_its_line(write: Write, content: 
     assert told in problems(path)
 
 
+def test_a_byte_order_mark_before_the_first_setting_is_no_mistake(write: Write) -> None:
+    assert load(write(f"\ufeff{HEAD}")).settings.hostname == "mail.example.org"
+
+
 def test_a_file_that_is_not_there_is_one_problem(tmp_path: Path) -> None:
     assert problems(tmp_path / "none.toml") == [" cannot be read: No such file or directory"]
 
