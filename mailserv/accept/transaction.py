@@ -313,7 +313,8 @@ class Transaction:
 def _refuse_mail(context: Context, peer: Peer, reverse_path: Address) -> Asking[Reply | None]:
     """Our own rules for MAIL: logins on submission, no sending as somebody else, room on the disk."""
     if peer.service in SUBMISSION and not peer.login and not peer.relay:
-        return reply.NEED_AUTH
+        can_log_in = peer.tls is not None or context.allows_plaintext(peer.ip)
+        return reply.NEED_AUTH if can_log_in else reply.NEED_TLS  # AUTH is not offered: RFC 3207 §4
     try:
         if peer.login and not (yield from context.router.may_send_as(peer.login, reverse_path)):
             return reply.NOT_YOUR_ADDRESS

@@ -9,6 +9,7 @@ from mailserv.mail import reply
 from mailserv.mail.extension import Parameter, SessionView, SMTPExtension, StartAuth, Verb, VerbAnswer
 from mailserv.mail.plugin import Services
 from mailserv.mail.reply import Reply
+from mailserv.mail.xtext import decode_xtext
 
 GROWTH = 500  # octets that AUTH= adds to MAIL, RFC 4954 §3
 UNKNOWN_MECHANISM = Reply(504, "5.5.4", "Unrecognized authentication mechanism")
@@ -34,7 +35,11 @@ def authenticate(view: SessionView, argument: str) -> VerbAnswer:
 
 
 def check_mail_parameter(view: SessionView, value: str | None) -> Reply | None:
-    """RFC 4954 §5: AUTH=<mailbox> or AUTH=<>; its claim is noted and not believed."""
+    """RFC 4954 §5: an xtext, of a mailbox or `<>`; its claim is noted and not believed."""
+    try:
+        decode_xtext(value or "")
+    except ValueError:
+        return reply.SYNTAX
     return None if value else reply.SYNTAX
 
 
