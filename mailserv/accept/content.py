@@ -46,6 +46,7 @@ class ContentSink:
         self._small = bytearray()
         self._trace_field = trace_field
         self._authserv_id = authserv_id
+        self._tail = b""
         self.header_section = b""
         self.size = 0
         self.failure: Reply | None = None
@@ -57,13 +58,15 @@ class ContentSink:
             return
         if self.size > self._message_size:
             self._fail(reply.MESSAGE_TOO_BIG)
-        elif self._held is None:
-            self._store(block)
-        else:
-            self._hold(block)
+            return
+        self._tail = block[-2:] if len(block) > 1 else (self._tail + block)[-2:]
+        self._take(block)
 
-    def finish(self) -> Content | Reply:
-        """The content, synced if it went to a file; or the failure."""
+    def finish(self, *, ends_line: bool = True) -> Content | Reply:
+        """The content, synced if it went to a file; or the failure. `ends_line`: content that came in chunks may lack the
+        end of its last line, which any reader sees (RFC 1939 §3) and LIST must count."""
+        if ends_line and self._tail not in (b"", b"\r\n") and self.failure is None:
+            self._take(b"\r\n")
         if self._held is not None and self.failure is None:
             self._pass_header(bytes(self._held), b"")
         self._flush()
@@ -79,6 +82,12 @@ class ContentSink:
     def discard(self) -> None:
         """Nothing will come of it."""
         self._spool.discard()
+
+    def _take(self, block: bytes) -> None:
+        if self._held is None:
+            self._store(block)
+        else:
+            self._hold(block)
 
     def _hold(self, block: bytes) -> None:
         held = self._held

@@ -156,7 +156,7 @@ class Transaction:
             self.abort()
             return self._refused(refusal)
         assert self._sink is not None
-        content = self._sink.finish()
+        content = self._sink.finish(ends_line=not self._is_binary or self._is_for_mailboxes)
         if isinstance(content, Reply):
             return self._refused(content)
         found: Inspected | Reply = (
@@ -202,7 +202,11 @@ class Transaction:
             return self._refusal or (self._sink.failure if self._sink else None)
         if not self._is_binary:
             return reply.BARE_NEWLINE
-        return reply.BINARY_REFUSED if any(resolution.mailboxes for _, resolution in self._resolutions) else None
+        return reply.BINARY_REFUSED if self._is_for_mailboxes else None
+
+    @property
+    def _is_for_mailboxes(self) -> bool:
+        return any(resolution.mailboxes for _, resolution in self._resolutions)
 
     def _arrived(self, content: Content) -> Arrived:
         return Arrived(

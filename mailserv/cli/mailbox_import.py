@@ -18,7 +18,7 @@ from mailserv.clock import SystemClock
 from mailserv.derived import chance
 from mailserv.errors import AddressSyntaxError
 from mailserv.mail.address import NULL_REVERSE_PATH, Address, parse_mailbox
-from mailserv.mail.line_ends import with_crlf
+from mailserv.mail.line_ends import ended, with_crlf
 from mailserv.mail.message import Acceptance, MailboxDelivery
 from mailserv.mail.queue_id import QueueIds
 from mailserv.store.interface import Imported, Store
@@ -101,7 +101,7 @@ class _Taker:
         queue_id = self._queue_ids.make(now)
         spool, digest = self._store.spool(queue_id), hashlib.sha256()
         try:
-            for block in with_crlf(item.blocks):
+            for block in ended(with_crlf(item.blocks)):
                 digest.update(block)
                 spool.write(block)
             key = self._key(digest.digest())

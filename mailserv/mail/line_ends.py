@@ -25,3 +25,13 @@ def with_crlf(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield whole.removesuffix(half).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     if half:
         yield half
+
+
+def ended(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """With an end for the last line of what has CRLF. RETR sends one anyhow (RFC 1939 §3), and LIST must count it."""
+    last = b"\n"
+    for block in blocks:
+        last = block[-1:] or last
+        yield block
+    if last != b"\n":
+        yield b"\r\n"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from mailserv.mail.line_ends import with_crlf
+from mailserv.mail.line_ends import ended, with_crlf
 from mailserv.mail.maildrop import Message
 from mailserv.mail.message import BLOCK, Content
 from mailserv_maildir.folder import sync_folder
@@ -81,7 +81,7 @@ class MaildirDrop:
     def blocks(self, base: str) -> Iterator[bytes]:
         """The file's content with CRLF. Raises OSError."""
         with self._opened(base) as file:
-            yield from _ended(with_crlf(iter(lambda: file.read(BLOCK), b"")))
+            yield from ended(with_crlf(iter(lambda: file.read(BLOCK), b"")))
 
     def _size(self, base: str) -> int | None:
         """None: it is gone by now."""
@@ -130,16 +130,6 @@ class _FileContent:
 
     def blocks(self) -> Iterator[bytes]:
         return self.drop.blocks(self.base)
-
-
-def _ended(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """With an end for the last line, which RETR would send as well."""
-    last = b""
-    for block in blocks:
-        last = block[-1:] or last
-        yield block
-    if last not in (b"", b"\n"):
-        yield b"\r\n"
 
 
 def unique_id(base: str) -> str:

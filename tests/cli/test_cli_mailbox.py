@@ -184,7 +184,7 @@ def test_a_maildir_is_imported_in_the_order_of_delivery_and_without_its_tmp(acco
     ran = accounts("mailbox", "import", ALICE, str(folder))
     assert ran.out == "imported 3 messages\n"
     assert ran.err == "only the inbox is imported, not its folders: .Sent\n"
-    assert contents(accounts, ALICE) == [b"Subject: 1\r\n\r\nCRLF\r\n", b"Subject: 2\r\n\r\nno end", b""]
+    assert contents(accounts, ALICE) == [b"Subject: 1\r\n\r\nCRLF\r\n", b"Subject: 2\r\n\r\nno end\r\n", b""]
     assert json.loads(accounts("mailbox", "show", ALICE, "--json").out)[0]["date"] == "2001-09-09T01:46:40Z"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import poplib
 import tracemalloc
 from collections.abc import Iterator
 
@@ -46,9 +47,23 @@ def test_chunks_arrive_as_one_message_with_its_trace_fields(server: MailServer) 
         assert chunk(talk, HEAD[7:] + b".\r\n") == "250 2.0.0 15 octets received"
         assert chunk(talk, b"..\r\nno line end", " LAST").startswith("250 2.0.0 queued as ")
     [message] = server.mailbox("alice@example.org")
-    assert message.endswith(b"\r\n\r\n.\r\n..\r\nno line end")
+    assert message.endswith(b"\r\n\r\n.\r\n..\r\nno line end\r\n")  # as RETR sends it, so that LIST can count it
     assert message.count(b"\nReceived: ") == 1
     assert b"Message-ID: " in message  # completed, as any submission is
+
+
+@pytest.mark.parametrize("body", ["", " BODY=BINARYMIME"])
+@pytest.mark.parametrize("content", [HEAD + b"end", HEAD + b"end\r\n", HEAD.strip(), b".", b""])
+def test_a_message_in_chunks_has_as_many_octets_as_retr_sends(server: MailServer, content: bytes, body: str) -> None:
+    with SmtpTalk(server.connect("submission")) as talk:
+        begin(talk, "alice@example.org", body)
+        assert chunk(talk, content, " LAST").startswith("250 2.0.0 queued as ")
+    client = poplib.POP3(*server.address("pop3"))
+    client.user("alice@example.org")
+    client.pass_("secret")
+    _, lines, _ = client.retr(1)
+    assert sum(len(line) + 2 for line in lines) == client.stat()[1]
+    client.quit()
 
 
 def test_what_came_in_chunks_leaves_by_data_with_its_dots(server: MailServer, mx: ScriptedMX) -> None:
