@@ -186,7 +186,7 @@ def _limits(settings: Settings, findings: Findings) -> None:
         if getattr(limits, name) < 65536:  # RFC 5321 §4.5.3.1.7: 64 Ki octets of content must be accepted
             findings.wrong(("limits", name), "must be at least 64KiB (RFC 5321 §4.5.3.1.7)")
     if limits.header_size > limits.message_size:
-        findings.wrong(("limits", "header_size"), "is larger than message_size")
+        findings.wrong(("limits", "header_size"), "is larger than message_size; it is 1MB unless you set it")
     if limits.sessions_per_ip > limits.sessions:
         findings.warn(("limits", "sessions_per_ip"), "is more than sessions: one client can take all of them")
     if limits.recipients > limits.recipients_authenticated:

@@ -89,6 +89,11 @@ class ClientConnection:
         says so after our side of it is done (RFC 8446 §4.4.2.4)."""
         return self._step is Step.HANDSHAKE or (self.is_secure and not self._is_proven)
 
+    @property
+    def has_unread(self) -> bool:
+        """A reply has come, or the beginning of one, that nobody has waited for yet."""
+        return not self._reader.is_empty
+
     def send(self, data: bytes, step: Step) -> None:
         """Send it all, within the timeout of one block. `step` is for `trouble`."""
         self._step = step
@@ -121,7 +126,7 @@ class ClientConnection:
     def start_tls(self, context: ssl.SSLContext) -> None:
         """The handshake (RFC 3207 §4). Raises ProtocolError when there are unread bytes: somebody put them there."""
         self._step = Step.HANDSHAKE
-        if not self._reader.is_empty:
+        if self.has_unread:
             raise ProtocolError("replies came before the TLS handshake")
         self._sock.settimeout(self._timeouts.handshake)
         self._sock = context.wrap_socket(self._sock, server_hostname=self.target.host)
@@ -131,7 +136,7 @@ class ClientConnection:
         """False when there is something to read, which on an idle connection is a farewell or the end."""
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        return self._reader.is_empty and not poll.poll(0)
+        return not self.has_unread and not poll.poll(0)
 
     def quit(self, *, wait: bool = True) -> None:
         """QUIT and close; a lost reply means nothing (RFC 5321 §4.1.1.10)."""

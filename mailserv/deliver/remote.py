@@ -109,6 +109,8 @@ class Conversation:
 
     def _send_content(self, exchange: _Exchange) -> None:
         """The content, its dot and, where the server pipelines, the next transaction's commands in the last piece."""
+        if self._connection.has_unread:  # it would count as the answer to the dot, and a refusal after it as nothing
+            raise ProtocolError("a reply came before the content")
         pending: list[bytes] = []
         size = 0
         for block in self._wire_blocks(exchange):

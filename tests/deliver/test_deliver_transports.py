@@ -9,7 +9,7 @@ from mailserv.deliver.transports import SessionLimits, Transports
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Success
 from mailserv.mail.reply import Reply
 from mailserv.testing.clock import FakeClock
-from mailserv.testing.sink import DROP, Held
+from mailserv.testing.sink import DROP, Held, Raw
 
 PLAIN_SERVER = {"capabilities": ("8BITMIME",)}
 
@@ -119,6 +119,13 @@ def test_the_answers_before_a_lost_reply_to_the_dot_stand(serve, transport):
     mx = serve({"RCPT TO:<no@": "550 5.1.1 No", "DOT": [DROP]})
     [attempt] = transport().deliver([delivery(hop(mx), "no@example.net", "yes@example.net")])
     assert [type(o) for o in attempt.outcomes] == [Failed, Deferred]
+
+
+def test_a_reply_that_came_before_the_content_is_no_answer_to_its_dot(serve, transport):
+    mx = serve({"DATA": Raw(b"354 Go ahead\r\n250 2.0.0 Taken already\r\n"), "DOT": "554 5.7.1 A virus"})
+    [attempt] = transport().deliver([delivery(hop(mx))])
+    assert isinstance(attempt.outcomes[0], Deferred), "delivered is only what was answered"
+    assert mx.messages == []
 
 
 def test_lesson_9_a_lost_reply_to_quit_means_nothing(serve, transport):
