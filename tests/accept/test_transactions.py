@@ -153,6 +153,22 @@ def test_header_sections(talk: SmtpTalk, content: bytes, said: str) -> None:
     assert talk.message("x@example.net", "alice@example.org", content=content)[:9] == said
 
 
+@pytest.mark.parametrize(("octets", "said"), [(2_000, "250 2.0.0"), (2_001, "552 5.3.4")])
+@pytest.mark.parametrize("early", [0, 1, 2])
+def test_a_header_section_at_the_limit_may_be_cut_anywhere(talk: SmtpTalk, octets: int, said: str, early: int) -> None:
+    """`early`: how much of the empty line behind it comes in the chunk before."""
+    section = b"X:" + b"x" * 996 + b"\r\nY:" + b"y" * (octets - 1_004) + b"\r\n"
+    assert len(section) == octets
+    content, cut = section + b"\r\nbody\r\n", octets + early
+    talk.say("MAIL FROM:<x@example.net>")
+    talk.say("RCPT TO:<alice@example.org>")
+    talk.send(b"BDAT %d\r\n%b" % (cut, content[:cut]))
+    first = talk.reply()
+    talk.send(b"BDAT %d LAST\r\n%b" % (len(content) - cut, content[cut:]))
+    last = talk.reply()
+    assert (last if first.startswith("250") else first).startswith(said)
+
+
 def test_a_body_without_header_section_stays_a_body(server: MailServer, talk: SmtpTalk) -> None:
     talk.message("x@example.net", "alice@example.org", content=b"no header field\r\nsecond\r\n")
     message = server.mailbox("alice@example.org")[-1]
