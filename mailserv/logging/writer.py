@@ -14,6 +14,9 @@ from mailserv.logging.lines import Line, Renderer
 
 MAX_WAITING = 10_000  # lines, some megabytes: a burst fits; more are dropped and counted
 BATCH = 500  # lines in one write
+LINGER = (
+    0.02  # seconds that a first line waits for more: waking up for each would cost more than all that it is made of
+)
 PIPE_BUF = 4096  # octets that a pipe keeps together when several processes write to it (pipe(7))
 _STUCK = 2.0  # seconds that flush and close wait for a reader that takes nothing
 
@@ -21,14 +24,20 @@ Entry = Line | threading.Event | None
 
 
 class LogWriter:
-    """Takes lines from any thread without waiting, and writes all that wait at once with one write.
+    """Takes lines from any thread without waiting, and writes all that have come within LINGER with one write.
 
     Its own thread sleeps in the queue while there is nothing to do. When the reader of the stream is stuck, lines are
     dropped and counted, and the count is logged as `log_dropped` when lines flow again.
     """
 
     def __init__(
-        self, stream: TextIO, render: Renderer, *, max_waiting: int = MAX_WAITING, is_shared: bool = False
+        self,
+        stream: TextIO,
+        render: Renderer,
+        *,
+        max_waiting: int = MAX_WAITING,
+        linger: float = LINGER,
+        is_shared: bool = False,
     ) -> None:
         """`is_shared`: other processes write to the same stream."""
         self.render = render
@@ -36,6 +45,8 @@ class LogWriter:
         self._is_shared = is_shared
         self._queue: SimpleQueue[Entry] = SimpleQueue()
         self._max_waiting = max_waiting
+        self._linger = linger
+        self._hurry = threading.Event()  # somebody waits, or it is the end
         self._dropped = 0
         self._dropping = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -53,11 +64,13 @@ class LogWriter:
         """Wait until what was put before is written. False when it was not within `timeout` seconds."""
         written = threading.Event()
         self._queue.put(written)
+        self._hurry.set()
         return written.wait(timeout)
 
     def close(self, timeout: float = _STUCK) -> None:
         """Write what waits and end the thread; give up on a stuck reader after `timeout` seconds."""
         self._queue.put(None)
+        self._hurry.set()
         self._thread.join(timeout)
 
     def _run(self) -> None:
@@ -75,8 +88,11 @@ class LogWriter:
                 return
 
     def _take(self) -> list[Entry]:
-        """Wait for an entry, then take all that are there, at most BATCH."""
+        """Wait for an entry and for those that come soon after it, then take all that are there, at most BATCH."""
         batch = [self._queue.get()]
+        if self._queue.qsize() < BATCH:
+            self._hurry.wait(self._linger)
+        self._hurry.clear()  # before the queue is emptied: whoever has set it is in there
         try:
             while len(batch) < BATCH and batch[-1] is not None:
                 batch.append(self._queue.get_nowait())

@@ -16,6 +16,16 @@ class Severity(Enum):
     TRANSIENT = 4
     PERMANENT = 5
 
+    __hash__ = object.__hash__  # by identity, as equality is: Enum's own costs a Python call on every look-up
+
+    @classmethod
+    def of(cls, code: int) -> Severity:
+        """Of a reply code. Raises KeyError for one that is none."""
+        return _SEVERITIES[code // 100]
+
+
+_SEVERITIES = {each.value: each for each in Severity}  # a call of the Enum takes longer
+
 
 class Reply(Value, frozen=True):
     """One reply: a three-digit code, an enhanced status ("" where RFC 2034 §4 allows none) and text, "\\n" between lines."""
@@ -26,7 +36,7 @@ class Reply(Value, frozen=True):
 
     @property
     def severity(self) -> Severity:
-        return Severity(self.code // 100)
+        return Severity.of(self.code)
 
     @property
     def is_positive(self) -> bool:

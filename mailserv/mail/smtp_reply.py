@@ -28,7 +28,7 @@ class ServerReply(Value, frozen=True):
 
     @property
     def severity(self) -> Severity:
-        return Severity(self.code // 100)
+        return Severity.of(self.code)
 
     def to_reply(self) -> Reply:
         """The reply as a value that may be logged, stored and shown: one printable ASCII line of at most MAX_TEXT.

@@ -33,6 +33,8 @@ class Step(Enum):
     DOT = "the end of data"
     QUIT = "QUIT"
 
+    __hash__ = object.__hash__  # by identity, as equality is: Enum's own costs a Python call on every look-up
+
 
 class TLSWish(Enum):
     """Whether to use STARTTLS (RFC 3207). What a certificate must prove is the caller's matter."""
@@ -78,7 +80,8 @@ class Capabilities:
 
     def _limit(self, name: str) -> int | None:
         """RFC 9422 §3: at most six digits, no leading zero; a value that can't be read counts as not told."""
-        found = re.search(rf"(?:^| ){name}=([1-9][0-9]{{0,5}})(?: |$)", self.keywords.get("LIMITS", ""), re.IGNORECASE)
+        told = self.keywords.get("LIMITS", "")
+        found = re.search(rf"(?:^| ){name}=([1-9][0-9]{{0,5}})(?: |$)", told, re.IGNORECASE) if told else None
         return int(found.group(1)) if found else None
 
     @property

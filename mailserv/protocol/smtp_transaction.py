@@ -65,6 +65,8 @@ def rcpt_command(forward_path: Address, parameters: Mapping[str, str], known: Ca
 
 
 def _passed_on(parameters: Mapping[str, str], table: Mapping[str, str], known: Capabilities) -> str:
+    if not parameters:
+        return ""
     offered = ((name, parameters.get(name, "")) for name, keyword in table.items() if keyword in known)
     return "".join(f" {name}={value}" for name, value in offered if _ESMTP_VALUE.fullmatch(value))
 

@@ -146,6 +146,28 @@ def test_a_stuck_reader_costs_lines_and_never_the_caller() -> None:
         assert b"lines=" in seen
 
 
+def test_a_line_waits_for_more_of_them_but_not_when_somebody_waits() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0) as out, os.fdopen(writer, "w") as stream:
+        log = LogWriter(stream, logfmt, linger=3600.0)
+        for number in range(3):
+            log.put(Line(0.0, "info", "x", "line", {"number": number}))
+        assert log.flush()
+        assert out.read(65536).count(b"event=line") == 3
+        log.put(Line(0.0, "info", "x", "last", {}))
+        log.close()
+        assert b"event=last" in out.read(65536)
+
+
+def test_lines_that_nobody_waits_for_are_written_soon() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0) as out, os.fdopen(writer, "w") as stream:
+        log = LogWriter(stream, logfmt)
+        log.put(Line(0.0, "info", "x", "line", {}))
+        assert b"event=line" in out.read(65536)
+        log.close()
+
+
 def test_a_nonblocking_output_loses_nothing() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
