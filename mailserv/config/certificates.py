@@ -11,6 +11,8 @@ from cryptography import x509
 from mailserv.config.problems import Findings
 from mailserv.settings import Settings
 
+_NAMELESS = "has no domain name in its subjectAltName, where clients look for"
+
 
 def check_certificate(settings: Settings, findings: Findings, now: datetime | None = None) -> None:
     """Add what would keep TLS from working as problems, what clients may complain of as warnings."""
@@ -67,8 +69,9 @@ def _check_contents(path: Path, hostname: str, now: datetime, findings: Findings
     names = _names(leaf)
     parent = hostname.casefold().partition(".")[2]
     if hostname.casefold() not in names and f"*.{parent}" not in names:
-        shown = ", ".join(sorted(names)[:5]) or "nothing"
-        findings.warn(("tls", "certificate"), f"{path} is for {shown}, not for {hostname}")
+        shown = ", ".join(sorted(names)[:5])
+        said = f"is for {shown}, not for {hostname}" if names else f"{_NAMELESS} {hostname}"
+        findings.warn(("tls", "certificate"), f"{path} {said}")
 
 
 def _names(leaf: x509.Certificate) -> set[str]:
