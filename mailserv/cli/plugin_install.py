@@ -19,6 +19,7 @@ from mailserv.cli.config import config_path
 from mailserv.cli.plugin_found import OURS, installed, is_enabled, require, settings_for
 from mailserv.hooks.host import GROUP
 
+LOADING = 60.0  # seconds for the first import of a plugin and what it needs
 Kept = dict[str, list[tuple[Path, Path]]]
 """Distribution → its files, each as (copy, where it was)."""
 
@@ -43,7 +44,8 @@ def install(what: tuple[str, ...], config: Path | None) -> None:
         brought = _pip_install(what)
         names = _plugins_of(brought)
         problem = "" if names else f"{what[-1]} brings no plugin: it has no entry point in the group {GROUP}"
-        problem = problem or "; ".join(filter(None, (_load_problem(name, config) for name in names)))
+        problem = problem or "; ".join(_taken(brought))
+        problem = problem or "; ".join(filter(None, (load_problem(name, config) for name in names)))
         if problem:
             _undo([name for name in brought if name in kept or name not in before], kept)
             raise refuse(f"{problem}; the installation was undone")
@@ -138,13 +140,26 @@ def _plugins_of(brought: dict[str, str]) -> list[str]:
     return [entry.name for entry in entry_points(group=GROUP) if entry.dist and entry.dist.name in brought]
 
 
-def _load_problem(name: str, config: Path | None) -> str:
-    """By a process of its own: this one may hold older modules of that name."""
+def _taken(brought: dict[str, str]) -> list[str]:
+    """Names that a plugin of somebody else has: nobody could say which of the two would run."""
+    ours = set(_plugins_of(brought))
+    owners = [(each.name, each.dist.name) for each in entry_points(group=GROUP) if each.dist]
+    others = [(name, owner) for name, owner in owners if name in ours and owner not in brought]
+    return [f"there is a plugin {name} already, of {owner}" for name, owner in others]
+
+
+def load_problem(name: str, config: Path | None, seconds: float = LOADING) -> str:
+    """Why it cannot be loaded; "" when it can. By a process of its own: this one may hold older modules of that name."""
     where = ["--config", str(config)] if config else []
-    ran = subprocess.run(
-        [sys.executable, "-m", "mailserv", "plugin", "check", name, "--load-only", *where],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return "; ".join(ran.stderr.strip().splitlines()[-3:]) if ran.returncode else ""
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", "mailserv", "plugin", "check", name, "--load-only", *where],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        return f"plugin {name}: it is not loaded after {seconds:g} s"
+    said = [line for line in ran.stderr.strip().splitlines() if not line.startswith("ts=")]  # the log has the traceback
+    return ("; ".join(said[-3:]) or f"plugin {name}: cannot be loaded") if ran.returncode else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test(
     """
     settings = settings_for(config)
     content = ORDINARY.content if message is None else BytesContent(_crlf(message.read_bytes()))
-    peer = replace(ORDINARY.peer, ip=ip, helo=helo, login=login, service="submission" if login else "smtp")
+    peer = replace(ORDINARY.peer, ip=_ip(ip), helo=helo, login=login, service="submission" if login else "smtp")
     sample = Sample("", peer, _path(mail, may_be_null=True), _path(rcpt, may_be_null=False), content)
     plugins = load_alone(name, settings, rooms=Rooms(dns=_resolver(settings)))
     rows = list(_ask(plugins.runner, sample))
@@ -126,6 +127,13 @@ def _finding(finding: Finding) -> tuple[str, str]:
         return str(finding.verdict.reply), finding.verdict.reason
     score = "" if finding.score is None else f", score {finding.score:g}"
     return f"found {finding.found or 'nothing'}{score}", ""
+
+
+def _ip(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise refuse(f"{text!r} is no IP address") from None
 
 
 def _path(text: str, *, may_be_null: bool) -> Address:

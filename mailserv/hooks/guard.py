@@ -18,7 +18,7 @@ def guard(
     def call(*arguments: Any) -> Any:
         try:
             answer = function(*arguments)
-        except Exception:  # noqa: BLE001 - one of the three places: a plugin may raise anything
+        except (Exception, SystemExit):  # noqa: BLE001 - one of the three places: a plugin may raise anything
             _log.exception("plugin_failed", plugin=plugin, hook=hook, stage=stage)
             return instead
         if is_answer(answer):

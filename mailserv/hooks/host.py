@@ -115,10 +115,7 @@ def load_plugins(
         except pluggy.PluginValidationError as error:
             problems.append(f"plugin {name}: {error}")
     problems += _out_of_order(manager)
-    try:
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        problems.append(f"plugin {type(error.plugin).__module__}: {error}")
+    problems += _unknown_hooks(manager)
     if problems:
         raise ConfigError(problems)
     traced = frozenset(filter(None, os.environ.get(TRACE, "").replace(" ", "").split(",")))
@@ -135,6 +132,17 @@ def _out_of_order(manager: pluggy.PluginManager) -> list[str]:
         for hook in specs.KINDS
         for each in getattr(manager.hook, hook).get_hookimpls()
         if each.tryfirst or each.trylast or each.hookwrapper or each.wrapper
+    ]
+
+
+def _unknown_hooks(manager: pluggy.PluginManager) -> list[str]:
+    """All that pluggy's `check_pending` would stop at the first of."""
+    return [
+        f"plugin {each.plugin_name}: there is no hook {hook}{_near(hook, specs.KINDS)}"
+        for hook, caller in vars(manager.hook).items()
+        if not hook.startswith("_") and not caller.has_spec()
+        for each in caller.get_hookimpls()
+        if not each.optionalhook
     ]
 
 
@@ -177,7 +185,7 @@ def _answers(manager: pluggy.PluginManager, hook: str, kind: type, problems: lis
         name = implementation.plugin_name
         try:
             answers = list(implementation.function())
-        except Exception as error:  # noqa: BLE001 - the hook runner is one of the three places for this
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the hook runner is one of the three places for this
             problems.append(f"plugin {name}: {hook} raised {type(error).__name__}: {error}")
             continue
         problems += [
@@ -232,7 +240,7 @@ def _make(load: Callable[[], Any], section: Mapping[str, Any], services: Service
         return plugin(settings, services)
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         services.log.exception("plugin_failed", stage="load")
         raise ConfigError([f"plugin {name}: cannot be loaded: {type(error).__name__}: {error}"]) from error
 

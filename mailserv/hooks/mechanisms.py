@@ -28,7 +28,7 @@ def guarded_mechanism(plugin: str, mechanism: SaslMechanism) -> SaslMechanism:
             peer = view.peer
             _log.error("auth_unavailable", ip=peer.ip, service=peer.service, session=peer.session_id, error=str(error))
             return SaslFailed(AUTH_UNAVAILABLE)
-        except Exception:  # noqa: BLE001 - one of the three places: a plugin may raise anything
+        except (Exception, SystemExit):  # noqa: BLE001 - one of the three places: a plugin may raise anything
             _log.exception("plugin_failed", plugin=plugin, hook=_HOOK, stage=mechanism.name)
             return SaslFailed(AUTH_UNAVAILABLE)
         if isinstance(outcome, _OUTCOMES):

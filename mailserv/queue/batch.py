@@ -194,6 +194,8 @@ class Batch:
             raise PluginError(name, "deliver", "an outcome for a delivery that it does not have")
         if len(attempt.outcomes) != len(attempt.delivery.rows):
             raise PluginError(name, "deliver", "not one outcome for each recipient")
+        if not all(isinstance(each, Outcome) and isinstance(each.reply, Reply) for each in attempt.outcomes):
+            raise PluginError(name, "deliver", "an outcome that is none")
 
     # what is done with the rest
 

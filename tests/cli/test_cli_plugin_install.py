@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mailserv.cli.plugin_install import load_problem
 from mailserv.cli.plugin_new import files
 
 ROOT = Path(__file__).parent.parent.parent
@@ -89,6 +90,39 @@ def test_one_that_does_not_load_is_taken_away_again(environment: Environment) ->
     assert "smtp_rcpttt" in ran.stderr
     assert ran.stderr.endswith("; the installation was undone\n")
     assert "broken" not in environment.mailserv("plugin", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("import nothing_of_this_name", "ModuleNotFoundError"), ("exit(0)", "SystemExit")]
+)
+def test_one_that_cannot_be_imported_is_told_of_in_one_line(environment: Environment, code: str, said: str) -> None:
+    folder = environment.package("broken", lambda _: f"{code}\n")
+    ran = environment.mailserv("plugin", "install", *OFFLINE, str(folder))
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"Error: plugin broken: cannot be loaded: {said}")
+    assert ran.stderr.endswith("; the installation was undone\n")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_one_that_is_never_loaded_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "never")
+    (tmp_path / "hanging.py").write_text(f"open({str(tmp_path / 'never')!r})\n")
+    config = tmp_path / "mailserv.toml"
+    config.write_text(f'{CONFIG}[plugins]\npath = "{tmp_path}"\n')
+    assert load_problem("hanging", config, seconds=3.0) == "plugin hanging: it is not loaded after 3 s"
+
+
+@pytest.mark.parametrize("name", ["dnsbl", "fresh"])
+def test_a_name_that_another_plugin_has_is_refused(environment: Environment, name: str) -> None:
+    if name == "fresh":
+        assert environment.mailserv("plugin", "install", *OFFLINE, str(environment.package("fresh"))).returncode == 0
+    folder = environment.package("second")
+    facts = folder / "pyproject.toml"
+    facts.write_text(facts.read_text().replace('second = "mailserv_second', f'{name} = "mailserv_second'))
+    ran = environment.mailserv("plugin", "install", *OFFLINE, str(folder))
+    owner = "mailserv" if name == "dnsbl" else "mailserv-fresh"
+    assert ran.stderr == f"Error: there is a plugin {name} already, of {owner}; the installation was undone\n"
+    assert "mailserv_second" not in environment.mailserv("plugin", "list").stdout
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "0.2.0"])

@@ -67,6 +67,7 @@ def polite(mailserv: Command) -> Command:
     folder.mkdir()
     (folder / "polite.py").write_text(POLITE)
     (folder / "broken.py").write_text("import nothing_of_this_name\n")
+    (folder / "leaving.py").write_text("raise SystemExit(3)\n")
     with mailserv.config.open("a") as file:
         file.write('[plugins]\npath = "plugins"\nenabled = ["polite"]\n[plugin.polite]\nhelo = "spammer"\n')
     return mailserv
@@ -87,6 +88,7 @@ def test_list_tells_of_one_that_cannot_be_imported_and_goes_on(polite: Command) 
     ran = polite("plugin", "list")
     assert ran.code == 0
     assert "ModuleNotFoundError" in next(line for line in ran.out.splitlines() if line.startswith("broken "))
+    assert "SystemExit" in next(line for line in ran.out.splitlines() if line.startswith("leaving "))
     assert "vrfy " in ran.out
 
 
@@ -135,6 +137,11 @@ def test_test_refuses_what_is_no_address(polite: Command) -> None:
     ran = polite("plugin", "test", "polite", "--rcpt", "nobody@")
     assert ran.code == 1
     assert ran.err.startswith("Error: 'nobody@' is no address")
+
+
+def test_test_refuses_what_is_no_ip_address(polite: Command) -> None:
+    ran = polite("plugin", "test", "polite", "--ip", "192.0.2")
+    assert (ran.code, ran.err) == (1, "Error: '192.0.2' is no IP address\n")
 
 
 @pytest.mark.parametrize("command", ["test", "check", "uninstall"])

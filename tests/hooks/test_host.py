@@ -88,6 +88,7 @@ def test_a_plugin_may_not_take_a_shipped_verb(tmp_path: Path) -> None:
     ("source", "said"),
     [
         ("raise RuntimeError('broken')", "plugin bad: cannot be loaded: RuntimeError: broken"),
+        ("raise SystemExit(3)", "plugin bad: cannot be loaded: SystemExit: 3"),
         ("Plugin = 3", "plugin bad: its entry point is no class"),
         ("x = 1", "plugin bad: cannot be loaded: AttributeError"),
         ("class Plugin:\n    def __init__(self): pass", "plugin bad: cannot be loaded: TypeError"),
@@ -96,7 +97,10 @@ def test_a_plugin_may_not_take_a_shipped_verb(tmp_path: Path) -> None:
             "register_smtp_extensions raised OSError",
         ),
         (EXTENSION.replace("return [", "return ['nothing']\n        return ["), "gave 'nothing', not a SMTPExtension"),
-        (EXTENSION.replace("register_smtp_extensions", "register_smtp_extension"), "register_smtp_extension"),
+        (
+            EXTENSION.replace("register_smtp_extensions", "register_smtp_extension"),
+            "plugin bad: there is no hook register_smtp_extension; did you mean 'register_smtp_extensions'?",
+        ),
         (EXTENSION.replace("register_smtp_extensions(self)", "register_smtp_extensions(self, peer)"), "peer"),
     ],
 )

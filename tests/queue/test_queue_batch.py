@@ -260,6 +260,10 @@ class Liar:
         for delivery in deliveries:
             if self.how == "too few outcomes":
                 yield Attempt(delivery, ())
+            if self.how == "no outcome":
+                yield Attempt(delivery, ("delivered",))  # type: ignore[arg-type]
+            if self.how == "no reply":
+                yield Attempt(delivery, (Deferred("later"),))  # type: ignore[arg-type]
             if self.how == "twice":
                 yield Attempt(delivery, (DELIVERED,))
                 yield Attempt(delivery, (DELIVERED,))
@@ -274,6 +278,8 @@ class Liar:
     ("how", "error"),
     [
         ("too few outcomes", PluginError),
+        ("no outcome", PluginError),
+        ("no reply", PluginError),
         ("twice", PluginError),
         ("silent", PluginError),
         ("raises", ZeroDivisionError),

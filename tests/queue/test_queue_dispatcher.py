@@ -118,9 +118,12 @@ def test_a_plugin_s_exception_costs_its_message_a_retry_and_nobody_else_anything
     assert "ZeroDivisionError: in a plugin" in logged
 
 
-def test_a_transport_that_always_raises_does_not_spin(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_a_transport_that_always_raises_does_not_spin(
+    world: World, capsys: pytest.CaptureFixture[str], error: type[BaseException]
+) -> None:
     def answer(_: Delivery) -> Outcome:
-        raise ZeroDivisionError
+        raise error
 
     for number in range(30):
         world.queue(f"Q{number:02}")
