@@ -116,7 +116,8 @@ enabled = ["NAME"]
 refused = ["nobody@example.org"]
 ```
 
-Its tests need `pip install "mailserv[test]"`; then `pytest` in this folder runs them.
+Its tests need mailserv with its extra `test` (`pip install -e "/path/to/mailserv[test]"`, a checkout); then `pytest` in
+this folder runs them.
 """
 
 FILES = {

@@ -156,12 +156,20 @@ def _as_json(entry: QueueEntry) -> dict[str, object]:
 
 
 def _trace_as_json(entry: TraceEntry) -> dict[str, object]:
-    return {"at": utc_time(entry.at), "event": entry.event, "recipient": entry.recipient, **dict(entry.detail)}
+    return {"at": utc_time(entry.at), "event": entry.event, "recipient": entry.recipient, **_detail(entry)}
 
 
 def _trace_row(entry: TraceEntry) -> tuple[object, ...]:
-    detail = " ".join(f"{key}={value}" for key, value in entry.detail.items())
+    detail = " ".join(f"{key}={value}" for key, value in _detail(entry).items())
     return utc_time(entry.at), entry.event, entry.recipient or "-", detail
+
+
+def _detail(entry: TraceEntry) -> dict[str, object]:
+    """Times as everywhere here."""
+    return {
+        key: utc_time(value) if key == "next_attempt" and isinstance(value, int | float) else value
+        for key, value in entry.detail.items()
+    }
 
 
 def _span(seconds: float) -> str:

@@ -12,6 +12,7 @@ from cli_kit import Command
 
 from mailserv.cli.queue_orders import PAGE
 from mailserv.clock import SystemClock
+from mailserv.mail.trace import TraceEntry
 from mailserv.store.sqlite import open_store
 
 MUST = '[plugins.policy.mute]\non_error = "tempfail"\n'
@@ -93,6 +94,16 @@ def test_one_message_is_shown_with_its_trace(mailserv: Command, queued: Put) -> 
         "ip": "192.0.2.1",
         "size": 17,
     }
+
+
+def test_the_next_attempt_is_a_time_that_people_can_read(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", at=1767225600.0)
+    entry = TraceEntry(1767225600.0, "deferred", "bob@example.net", {"next_attempt": 1767225900.5})
+    with closing(open_store(mailserv.data_dir, SystemClock(), exclusive=False)) as store:
+        store.settle("nobody", [], trace=[("06AAAAAAAAAAAAAA", entry)])
+    assert "next_attempt=2026-01-01T00:05:00Z" in mailserv("queue", "show", "06AAAAAAAAAAAAAA").out
+    shown = json.loads(mailserv("queue", "show", "06AAAAAAAAAAAAAA", "--json").out)
+    assert shown["trace"][1]["next_attempt"] == "2026-01-01T00:05:00Z"
 
 
 def test_a_message_that_has_left_the_queue_still_has_its_trace(mailserv: Command, queued: Put) -> None:

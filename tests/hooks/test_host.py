@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,10 @@ def test_a_plugin_may_not_take_a_shipped_verb(tmp_path: Path) -> None:
     [
         ("raise RuntimeError('broken')", "plugin bad: cannot be loaded: RuntimeError: broken"),
         ("raise SystemExit(3)", "plugin bad: cannot be loaded: SystemExit: 3"),
+        (
+            "import no_such_module",
+            f"the plugin 'bad' needs the Python module no_such_module, which is not installed in {sys.prefix}",
+        ),
         ("Plugin = 3", "plugin bad: its entry point is no class"),
         ("x = 1", "plugin bad: cannot be loaded: AttributeError"),
         ("class Plugin:\n    def __init__(self): pass", "plugin bad: cannot be loaded: TypeError"),
