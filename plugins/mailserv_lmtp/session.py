@@ -161,6 +161,8 @@ class Session:
             return
         if not told.accepted:
             raise ProtocolError("DATA was accepted without a recipient")  # RFC 2033 §4.2 forbids it: leave
+        if not self._reader.is_empty:
+            raise ProtocolError("a reply came before the content")  # it would count as the answer to the dot
         self._sock.settimeout(self._waits.command)
         held = b""
         for block in stuff(delivery.content.blocks()):

@@ -93,6 +93,12 @@ def test_a_354_without_a_recipient_ends_the_session_and_no_content_goes_out() ->
     assert sink.messages == []
 
 
+def test_a_reply_that_came_before_the_content_is_no_answer_to_its_dot() -> None:
+    with lmtp_sink({"DATA": ["354 Go on\r\n250 2.0.0 Saved already"], "DOT": ["554 5.6.0 Virus"]}) as sink:
+        found = deliver(sink.place, make_delivery("lmtp:"))
+        assert said(found) == ["Deferred 451 4.5.0"]
+
+
 # A server that goes away.
 
 
