@@ -76,9 +76,10 @@ need_python() {
     return 1
 }
 
-# What an installation depends on, as one number: a change of it means to install again.
+# What an installation depends on, as one number: a change of it means to install again. Another Python, too, as an
+# upgrade of the distribution brings: it finds none of the packages. $venv: the environment.
 fingerprint() {
-    { cat "$here/setup.py" "$here/pyproject.toml" && ls "$here/plugins"; } | cksum
+    { cat "$here/setup.py" "$here/pyproject.toml" && ls "$here/plugins" && readlink -f "$venv/bin/python"; } | cksum
 }
 
 # Make .venv and install the checkout into it, if that has not been done. $1: "" or the extra "test".
@@ -101,6 +102,7 @@ prepare() {
     fi
     say "mailserv: installing into $venv (a minute, the first time)"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 --editable "$here${1:+[$1]}" >&2
+    want=$(fingerprint)
     printf '%s\n' "$want" >"$venv/.installed"
     printf '%s\n' "$want" >"$stamp"
 }

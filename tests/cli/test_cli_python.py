@@ -42,3 +42,28 @@ def test_the_systems_comes_before_those_on_the_path(tmp_path: Path) -> None:
 
 def test_one_that_is_too_old_is_passed_over(old: Path) -> None:
     assert found(f"{old.parent}:/usr/bin:/bin", str(old)) not in {str(old), ""}
+
+
+def test_an_environment_whose_python_was_replaced_is_installed_anew(tmp_path: Path) -> None:
+    """As after an upgrade of the distribution: /usr/bin/python3 is another one, and finds none of our packages."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("setup.py", "pyproject.toml", "pip.log", ".venv/bin/mailserv"):
+        (tmp_path / name).touch(0o755)
+    for name in ("python3.11", "python3.13"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$3" >>{tmp_path}/pip.log\n')
+        (tmp_path / name).chmod(0o755)
+
+    def prepared(python: str) -> list[str]:
+        """What pip was asked to do."""
+        link = tmp_path / ".venv" / "bin" / "python"
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / python)
+        (tmp_path / "pip.log").write_text("")
+        subprocess.run(["/bin/sh", "-c", f'here={tmp_path}; . {LIB}; prepare ""'], check=True, timeout=60)
+        return (tmp_path / "pip.log").read_text().splitlines()
+
+    assert prepared("python3.11")[-1] == "python3.11 install"
+    assert prepared("python3.11") == []
+    assert prepared("python3.13")[-1] == "python3.13 install"
+    assert prepared("python3.13") == []
