@@ -6,9 +6,14 @@ and only who has the secret can make one, so that nobody relays by it. It is goo
 
 from __future__ import annotations
 
+import re
+
 import srslib
 
 from mailserv.mail.address import MAX_LOCAL_PART, Address, parse_mailbox
+
+HASH = 4  # characters, as libsrs2 has it: some two million of them, for who guesses and can't tell upper from lower case
+_OURS = re.compile(rf"SRS[01][-+=][^=]{{{HASH}}}=.*", re.IGNORECASE | re.DOTALL)
 
 
 class Rewriting:
@@ -34,8 +39,11 @@ class Rewriting:
         return parse_mailbox(rewritten) if len(local_part) <= MAX_LOCAL_PART else reverse_path
 
     def reverse(self, address: Address) -> Address | None:
-        """The path before it was rewritten; None for any other address, a forged one and an old one."""
-        if address.domain not in self._domains or address.local_part[:3].upper() != "SRS" or not address.is_ascii:
+        """The path before it was rewritten; None for any other address, a forged one and an old one.
+
+        srslib compares as much of the hash as it is shown: one of a single character would be guessed at once.
+        """
+        if address.domain not in self._domains or not _OURS.fullmatch(address.local_part) or not address.is_ascii:
             return None
         try:
             return parse_mailbox(self._scheme().reverse(str(address)))
@@ -43,4 +51,4 @@ class Rewriting:
             return None
 
     def _scheme(self) -> srslib.SRS:
-        return srslib.SRS(self._secret)  # keeps a cache of days that is not meant for several threads
+        return srslib.SRS(self._secret, hash_length=HASH)  # keeps a cache of days that is not meant for several threads

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import smtplib
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import srslib
 from delivering import CONTENT, make_delivery, outcomes
 from submitting import Submitted
 
@@ -145,6 +148,36 @@ def test_a_forged_path_leads_nowhere() -> None:
     assert rewriting().reverse(Address("SRS0=x", "example.org")) is None
     assert rewriting().reverse(Address(rewritten.local_part, "elsewhere.example")) is None
     assert rewriting().reverse(Address("srs", "example.org")) is None
+
+
+@pytest.mark.parametrize("rest", ["JP=victim.example=bob", "victim.example==AAAA=AA=x.example=bob"])
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_a_part_of_the_hash_is_no_hash(rest: str, length: int) -> None:
+    """Who could say one character of it would have guessed it after some forty tries, and relay to anybody."""
+    tag = "SRS1" if "==" in rest else "SRS0"
+    signer = srslib.SRS("a long random text")
+    rest = rest.replace("JP", signer.generate_ts())
+    signed = rest.replace("=", "", 1) if tag == "SRS1" else rest.replace("=", "")
+    whole, part = (signer.generate_hash(signed, b"a long random text", size) for size in (4, length))
+    assert rewriting().reverse(Address(f"{tag}={whole}={rest}", "example.org")) is not None
+    assert rewriting().reverse(Address(f"{tag}={part}={rest}", "example.org")) is None
+
+
+def test_a_path_is_good_for_three_weeks() -> None:
+    signer = srslib.SRS("a long random text")
+    for days, is_good in ((0, True), (20, True), (21, False), (500, False), (-1, False)):
+        stamp = signer.generate_ts(time.time() - days * 86_400)
+        mark = signer.generate_hash(f"{stamp}sender.examplecarol", b"a long random text", 4)
+        found = rewriting().reverse(Address(f"SRS0={mark}={stamp}=sender.example=carol", "example.org"))
+        assert (found == parse_mailbox(CAROL)) is is_good
+
+
+@pytest.mark.parametrize("changed", [str.lower, str.upper])
+def test_a_path_survives_hosts_that_change_its_case(changed: Callable[[str], str]) -> None:
+    rewritten = rewriting().forward(parse_mailbox(CAROL), "example.org")
+    found = rewriting().reverse(Address(changed(rewritten.local_part), "example.org"))
+    assert found is not None
+    assert found.key == CAROL
 
 
 @pytest.mark.parametrize(
