@@ -18,13 +18,15 @@ from mailserv.mail.message import (
     Once,
     PrefixedContent,
     QueuedRecipient,
+    SplicedContent,
     header_section,
 )
 from mailserv.mail.plugin import SubmitError
-from mailserv.mail.reply import Severity
+from mailserv.mail.reply import BINARY_REFUSED, Severity
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.trace import TraceEntry
 from mailserv.mail.value import replace
+from mailserv.protocol.dots import Newlines
 
 _log = get_logger("accept")
 SAME_DELIVERED_TO = 2  # as for mail from outside (docs/decisions/0013)
@@ -55,6 +57,8 @@ class Submitter:
         acceptance = self._acceptance(context, reverse_path, resolved, content)
         if any(headers.count_delivered_to(section, m.recipient) >= SAME_DELIVERED_TO for m in acceptance.mailboxes):
             raise SubmitError("it has gone round: its recipient has had it twice", retry_later=False)
+        if acceptance.mailboxes:
+            acceptance = replace(acceptance, content=_lines(acceptance.content))
         return self._accept(context, replace(acceptance, once=once))
 
     def _once(self, context: Context, key: str) -> Once:
@@ -122,6 +126,18 @@ class Submitter:
             queued=len(acceptance.queued),
             size=acceptance.content.size,
         )
+
+
+def _lines(content: Content) -> Content:
+    """As POP3 can carry it, also what came with BODY=BINARYMIME and is passed on. Raises SubmitError where it can't."""
+    newlines, last = Newlines(), b""
+    for block in content.blocks():
+        if block:
+            newlines.note(block)
+            last = block[-1:]
+    if newlines.end():
+        raise SubmitError(str(BINARY_REFUSED), retry_later=False)
+    return content if last == b"\n" else SplicedContent(content, content.size, b"\r\n")
 
 
 def _unavailable(error: StoreError) -> SubmitError:

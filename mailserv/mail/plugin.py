@@ -108,8 +108,8 @@ class Submit(Protocol):
         self, reverse_path: Address, forward_paths: Sequence[Address], content: Content, *, key: str = ""
     ) -> str:
         """Its queue id, once it is committed. `content` is a whole message with CRLF line ends; a Received field is put
-        before it. Raises SubmitError when a recipient is refused, when it has gone round too often, or when the store
-        can't take it: nothing of it was accepted.
+        before it. Raises SubmitError when a recipient is refused, when it has gone round too often, when a CR or LF stands
+        alone in it and a mailbox is among the recipients, or when the store can't take it: nothing of it was accepted.
 
         `key`: the plugin submits one message with it and no second one, for twice `[queue] give_up`; the queue id is the
         first one's then, and whatever else is given is not looked at. A delivery may come again after a crash: whoever

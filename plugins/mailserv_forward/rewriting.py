@@ -12,9 +12,8 @@ import srslib
 
 from mailserv.mail.address import MAX_LOCAL_PART, Address, parse_mailbox
 
-HASH = (
-    4  # characters, as libsrs2 has it: some two million of them, for who guesses and can't tell upper from lower case
-)
+# Characters of the hash, as libsrs2 has it: some two million of them, for upper and lower case are the same.
+HASH = 4
 _OURS = re.compile(rf"SRS[01][-+=][^=]{{{HASH}}}=.*", re.IGNORECASE | re.DOTALL)
 
 

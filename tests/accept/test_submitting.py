@@ -57,6 +57,23 @@ def test_it_reaches_mailboxes_and_next_hops_and_tells_its_way(server: MailServer
     server.wait_for_log("submitted", queue_id=queue_id, recipients=2)
 
 
+@pytest.mark.parametrize(
+    "content", [b"Subject: x\r\n\r\n\n.\n+OK ", b"Subject: x\r\n\r\nx\ry\r\n", b"Subject: x\r\n\r\nx\r"]
+)
+def test_what_is_no_lines_gets_into_no_mailbox(server: MailServer, content: bytes) -> None:
+    """It came with BODY=BINARYMIME for a list, perhaps; POP3 can't carry it (RFC 3030 §3)."""
+    with pytest.raises(SubmitError, match=r"5\.6\.3") as refused:
+        services().submit(ALICE, [CAROL, ALICE], BytesContent(content))
+    assert not refused.value.retry_later
+    assert server.mailbox("alice@example.org") == []
+
+
+def test_a_last_line_without_an_end_gets_one_in_a_mailbox(server: MailServer) -> None:
+    services().submit(ALICE, [ALICE], BytesContent(b"Subject: x\r\n\r\nno line end"))
+    (mail,) = server.wait_for_mail("alice@example.org")
+    assert mail.endswith(b"\r\n\r\nno line end\r\n")
+
+
 def test_with_a_key_it_is_accepted_once_and_says_so_again(server: MailServer) -> None:
     submit = services().submit
     first = submit(ALICE, [ALICE], TEXT, key="Q1 alice")
