@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +16,7 @@ from mailserv.cli.config import read
 from mailserv.clock import SystemClock
 from mailserv.errors import PluginError
 from mailserv.queue.giving_up import give_up
+from mailserv.queue.state import NEXT_STATE, Event, State
 from mailserv.settings import Settings
 from mailserv.store.interface import QueueEntry, Store
 
@@ -52,6 +54,7 @@ def retry(queue_ids: tuple[str, ...], everything: bool, as_json: bool, config: P
         Named(queue_ids, everything),
         as_json,
         config,
+        Event.RETRY,
         "due now",
         lambda store, ids: store.queue_retry(ids, SystemClock().now()),
     )
@@ -61,7 +64,7 @@ def retry(queue_ids: tuple[str, ...], everything: bool, as_json: bool, config: P
 @_order
 def hold(queue_ids: tuple[str, ...], everything: bool, as_json: bool, config: Path | None) -> None:
     """Keep waiting rows back until they are released; they do not expire meanwhile."""
-    _give(Named(queue_ids, everything), as_json, config, "held", lambda store, ids: store.queue_hold(ids))
+    _give(Named(queue_ids, everything), as_json, config, Event.HOLD, "held", lambda store, ids: store.queue_hold(ids))
 
 
 @click.command("release")
@@ -72,6 +75,7 @@ def release(queue_ids: tuple[str, ...], everything: bool, as_json: bool, config:
         Named(queue_ids, everything),
         as_json,
         config,
+        Event.RELEASE,
         "released",
         lambda store, ids: store.queue_release(ids, SystemClock().now()),
     )
@@ -85,6 +89,7 @@ def drop(queue_ids: tuple[str, ...], everything: bool, as_json: bool, config: Pa
         Named(queue_ids, everything),
         as_json,
         config,
+        Event.DROP,
         "dropped",
         lambda store, ids: store.queue_drop(ids, SystemClock().now()),
     )
@@ -113,7 +118,7 @@ def bounce(queue_ids: tuple[str, ...], everything: bool, as_json: bool, config: 
       mailserv queue bounce 06B2K7XG1Q4S0M3F --reason "example.net has closed; please write to example.com"
     """
     named = Named(queue_ids, everything)
-    _give(named, as_json, config, "bounced", lambda store, ids: _bounce(store, read(config), ids, reason))
+    _give(named, as_json, config, Event.BOUNCE, "bounced", lambda store, ids: _bounce(store, read(config), ids, reason))
 
 
 ORDERS: tuple[click.Command, ...] = (retry, hold, release, drop, bounce)
@@ -123,6 +128,7 @@ def _give(
     named: Named,
     as_json: bool,
     config: Path | None,
+    event: Event,
     done: str,
     order: Callable[[Store, Sequence[str]], int],
 ) -> None:
@@ -130,15 +136,23 @@ def _give(
     if bool(named.queue_ids) == named.everything:
         raise click.UsageError("name one or more queue ids, or say --all")
     with opened_store(read(config)) as store:
-        known = {entry.queue_id for entry in store.queue_list(named.queue_ids)} if named.queue_ids else set()
+        rows = store.queue_list(named.queue_ids) if named.queue_ids else []
+        known = {entry.queue_id for entry in rows}
         unknown = [queue_id for queue_id in named.queue_ids if queue_id not in known]
         changed = order(store, sorted(known)) if named.everything or known else 0
     if as_json:
         print_json({"rows": changed, "unknown": unknown})
     else:
-        click.echo(f"{count(changed, 'row')} {done}")
+        click.echo(f"{count(changed, 'row')} {done}{_left_alone(rows, event)}")
     if unknown:
         raise refuse(f"not in the queue: {', '.join(unknown)}")
+
+
+def _left_alone(rows: Sequence[QueueEntry], event: Event) -> str:
+    """The rows that were named, and whose state knows no such event: those that are being delivered are claimed."""
+    states = Counter(row.state for row in rows if (State(row.state), event) not in NEXT_STATE)
+    left = ", ".join(f"{number} {state}" for state, number in states.items())
+    return f"; left alone: {left}" if left else ""
 
 
 def _bounce(store: Store, settings: Settings, queue_ids: Sequence[str], reason: str) -> int:

@@ -12,6 +12,7 @@ from cli_kit import Command
 
 from mailserv.cli.queue_orders import PAGE
 from mailserv.clock import SystemClock
+from mailserv.mail.route import Route
 from mailserv.mail.trace import TraceEntry
 from mailserv.store.sqlite import open_store
 
@@ -131,6 +132,18 @@ def test_rows_are_held_and_released_by_their_queue_id(mailserv: Command, queued:
     assert states(mailserv) == {"bob@example.net": "ready", "carol@example.com": "held", "dave@example.com": "held"}
     assert mailserv("queue", "release", "--all").out == "2 rows released\n"
     assert set(states(mailserv).values()) == {"ready"}
+
+
+def test_rows_that_an_order_does_not_reach_are_told_with_their_state(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", "carol@example.com")
+    with closing(open_store(mailserv.folder / "data", SystemClock(), exclusive=False)) as store:
+        now = SystemClock().now()
+        assert store.claim(Route("smtp", "example.net"), "somebody", now, now + 3600, 1)[0]
+    assert mailserv("queue", "drop", "06AAAAAAAAAAAAAA").out == "1 row dropped; left alone: 1 claimed\n"
+    assert mailserv("queue", "hold", "06AAAAAAAAAAAAAA").out == "0 rows held; left alone: 1 claimed\n"
+    queued("06BBBBBBBBBBBBBB", "bob@example.net")
+    mailserv("queue", "hold", "06BBBBBBBBBBBBBB")
+    assert mailserv("queue", "retry", "06BBBBBBBBBBBBBB").out == "0 rows due now; left alone: 1 held\n"
 
 
 def test_retry_makes_rows_due(mailserv: Command, queued: Put) -> None:
