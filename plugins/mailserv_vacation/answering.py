@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from email import message_from_bytes, policy
+from email import message_from_string, policy
 from email.message import EmailMessage
 from email.utils import getaddresses
 
-from mailserv.mail.address import Address
+from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.fields import date_time, printable
 
 # RFC 3834 §2: no person is behind these local-parts.
@@ -39,7 +39,7 @@ def why_not(reverse_path: Address, header: bytes, mine: Iterable[str]) -> str:
         return "it asks for no answer"
     fields = ("To", "Cc", "Bcc", "Resent-To", "Resent-Cc")
     named = getaddresses([str(value) for name in fields for value in message.get_all(name, [])])
-    if {address.lower() for _, address in named}.isdisjoint(mine):
+    if {_key(address) for _, address in named}.isdisjoint(mine):
         return "it is not addressed to the user"  # RFC 3834 §2: lists that do not say so, blind copies
     return ""
 
@@ -67,6 +67,14 @@ def answer(
     return bytes(reply)
 
 
+def _key(text: str) -> str:
+    """`Address.key`; "" for what is no address."""
+    try:
+        return parse_mailbox(text).key
+    except ValueError:
+        return ""
+
+
 def _ids(value: object) -> str:
     """Message identifiers that may stand in a field of ours: the last ones of too many."""
     found = re.findall(r"<[!-;=?-~]{3,250}>", str(value or ""))
@@ -76,5 +84,5 @@ def _ids(value: object) -> str:
 
 
 def _parse(header: bytes) -> EmailMessage:
-    """By compat32's lenient rules: a header section of a stranger never raises."""
-    return message_from_bytes(header, policy=policy.compat32)  # type: ignore[arg-type]
+    """By compat32's lenient rules: a header section of a stranger never raises. UTF-8 is read as such (RFC 6532 §3)."""
+    return message_from_string(header.decode("utf-8", "replace"), policy=policy.compat32)  # type: ignore[arg-type]

@@ -156,6 +156,29 @@ def test_an_encoded_subject_is_answered_with_the_words_it_holds() -> None:
     assert message_from_bytes(submitted.messages[0][2], policy=policy.default)["Subject"] == "Auto: Grüße"
 
 
+def test_a_subject_in_utf8_is_answered_with_the_words_it_holds() -> None:
+    """RFC 6532 §3: header fields may have UTF-8 as it is."""
+    submitted = Submitted()
+    receive(make(submitted), MESSAGE.replace(b"Subject: hello", "Subject: Grüße aus Köln".encode()))
+    content = submitted.messages[0][2]
+    assert content.isascii()
+    assert message_from_bytes(content, policy=policy.default)["Subject"] == "Auto: Grüße aus Köln"
+
+
+@pytest.mark.parametrize(
+    ("user", "written"),
+    [
+        ("grüße@example.org", "Grüße <Grüße@example.org>"),
+        ("grüße@example.org", "gru\u0308ße@example.org"),
+        ("alice@xn--mnchen-3ya.example", "alice@münchen.example"),
+        ("alice@xn--mnchen-3ya.example", "Alice <alice@XN--mnchen-3ya.example>"),
+    ],
+)
+def test_a_user_is_named_in_any_spelling_of_the_address(user: str, written: str) -> None:
+    header = f"To: bob@far.example, {written}\r\n".encode()
+    assert why_not(parse_mailbox(CAROL), header, {parse_mailbox(user).key}) == ""
+
+
 def test_a_subject_of_its_own_may_be_given() -> None:
     submitted = Submitted()
     receive(make(submitted, subject="Im Urlaub bis März"))
