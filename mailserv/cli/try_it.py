@@ -22,6 +22,7 @@ from mailserv.cores import stay_on_one_core
 from mailserv.mail.values import Duration
 from mailserv.server import Server
 from mailserv.settings import TLS, Listen, PluginPolicy, Plugins, Service, Settings
+from mailserv.store.directory import reserve
 from mailserv.store.passwords import hash_password
 from mailserv.store.sqlite import open_store
 
@@ -138,6 +139,7 @@ def _curl_send(demo: Demo, sender: str, recipient: str) -> str:
 def _prepare(data_dir: Path) -> None:
     """The accounts with their passwords, and a certificate; what is there from an earlier try stays."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.close(reserve(data_dir))  # where another one is running no line is to be copied
     store = open_store(data_dir, SystemClock(), exclusive=False)
     try:
         for address, password in ACCOUNTS.items():
