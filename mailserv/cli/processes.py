@@ -21,7 +21,7 @@ from typing import NoReturn
 import msgspec
 
 from mailserv import logging
-from mailserv.cli.running import Signals, bound, settle_down
+from mailserv.cli.running import Signals, announce, bound, settle_down
 from mailserv.cli.sd_notify import notify
 from mailserv.clock import SystemClock
 from mailserv.cores import stay_on_one_core
@@ -105,8 +105,7 @@ class Supervisor:
     def _announce(self) -> None:
         """One line, as a single process prints it: what all of them are bound to, each address once."""
         addresses = dict.fromkeys(word for each in self._processes.values() for word in each.bound.split())
-        print(f"ready {' '.join(addresses)}", file=sys.stderr, flush=True)
-        notify("READY=1")
+        announce(" ".join(addresses))
 
     def _start(self, index: int) -> None:
         """Start one and wait until it serves. Raises ConfigError with what it says when it does not."""
@@ -182,7 +181,8 @@ class Supervisor:
             traceback.print_exc()
         finally:
             logging.close()
-            sys.stderr.flush()
+            with suppress(OSError):  # a full disk behind it
+                sys.stderr.flush()
             os._exit(code)
 
     def _serve(self, index: int, control: int, said: int) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from mailserv import logging
@@ -75,8 +75,7 @@ def run(server: Server, taken: Signals, reload: Callable[[], None]) -> None:
     settle_down()
     try:
         logging.flush()
-        print(f"ready {bound(server)}", file=sys.stderr, flush=True)
-        notify("READY=1")
+        announce(bound(server))
         while (received := taken.wait()) not in _STOP:
             reload()
         notify("STOPPING=1")
@@ -84,6 +83,14 @@ def run(server: Server, taken: Signals, reload: Callable[[], None]) -> None:
     finally:
         server.stop()
     log.info("stopped")
+
+
+def announce(addresses: str) -> None:
+    """Mail can come: the line `ready`, and systemd is told. A full disk behind standard error is no reason not to serve:
+    only who serves can empty it (docs/decisions/0016)."""
+    with suppress(OSError):
+        print(f"ready {addresses}", file=sys.stderr, flush=True)
+    notify("READY=1")
 
 
 def settle_down() -> None:

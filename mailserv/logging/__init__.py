@@ -13,6 +13,7 @@ import logging
 import sys
 import time
 import traceback
+from contextlib import suppress
 from typing import Any, TextIO
 
 import structlog
@@ -38,7 +39,8 @@ class _Log:
         if writer is not None:
             writer.put(line)
         else:
-            sys.stderr.write(rendered(line, logfmt))
+            with suppress(OSError):  # as the writer: a full disk or a reader that is gone is no caller's matter
+                sys.stderr.write(rendered(line, logfmt))
 
 
 _log = _Log()

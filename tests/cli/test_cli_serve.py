@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import smtplib
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +56,26 @@ def test_ready_tells_every_bound_address(server: Process) -> None:
     assert "metrics=127.0.0.1:" in ready.string
     with smtplib.SMTP("127.0.0.1", port_of(ready, "smtp"), timeout=10) as client:
         assert client.noop()[0] == 250
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_full_disk_behind_standard_error_keeps_nobody_from_his_mail(
+    tmp_path: Path, config: Path, processes: int
+) -> None:
+    config.write_text(f"{CONFIG}\n[limits]\nprocesses = {processes}\n")
+    told = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor, open("/dev/full", "w") as full:
+        supervisor.bind(told)
+        supervisor.settimeout(20)
+        command = [sys.executable, "-m", "mailserv", "serve", "--config", str(config)]
+        server = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "NOTIFY_SOCKET": told}, stderr=full)
+        try:
+            assert supervisor.recv(100) == b"READY=1"
+            server.terminate()
+            assert server.wait(20) == 0
+        finally:
+            server.kill()
+            server.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
