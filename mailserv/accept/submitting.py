@@ -57,9 +57,7 @@ class Submitter:
         acceptance = self._acceptance(context, reverse_path, resolved, content)
         if any(headers.count_delivered_to(section, m.recipient) >= SAME_DELIVERED_TO for m in acceptance.mailboxes):
             raise SubmitError("it has gone round: its recipient has had it twice", retry_later=False)
-        if acceptance.mailboxes:
-            acceptance = replace(acceptance, content=_lines(acceptance.content))
-        return self._accept(context, replace(acceptance, once=once))
+        return self._accept(context, replace(_examined(acceptance), once=once))
 
     def _once(self, context: Context, key: str) -> Once:
         until = context.clock.now() + REMEMBERED * context.settings.queue.give_up
@@ -128,16 +126,23 @@ class Submitter:
         )
 
 
-def _lines(content: Content) -> Content:
-    """As POP3 can carry it, also what came with BODY=BINARYMIME and is passed on. Raises SubmitError where it can't."""
+def _examined(acceptance: Acceptance) -> Acceptance:
+    """As POP3 and DATA can carry it; or said to be binary, as what came so for a list or a forwarder (RFC 3030 §3).
+
+    Raises SubmitError for binary content to a mailbox.
+    """
     newlines, last = Newlines(), b""
-    for block in content.blocks():
+    for block in acceptance.content.blocks():
         if block:
             newlines.note(block)
             last = block[-1:]
     if newlines.end():
-        raise SubmitError(str(BINARY_REFUSED), retry_later=False)
-    return content if last == b"\n" else SplicedContent(content, content.size, b"\r\n")
+        if acceptance.mailboxes:
+            raise SubmitError(str(BINARY_REFUSED), retry_later=False)
+        return replace(acceptance, parameters={**acceptance.parameters, "BODY": "BINARYMIME"})
+    if last == b"\n":
+        return acceptance
+    return replace(acceptance, content=SplicedContent(acceptance.content, acceptance.content.size, b"\r\n"))
 
 
 def _unavailable(error: StoreError) -> SubmitError:

@@ -116,7 +116,7 @@ class Session:
 
     def _can_take(self, delivery: Delivery, told: Told) -> bool:
         """Answer here for those whom this server can't take. Whether anybody is left."""
-        if delivery.parameters.get("BODY") == "BINARYMIME":
+        if delivery.parameters.get("BODY", "").upper() == "BINARYMIME":
             told.rest(NOT_BINARY)  # it would need BDAT (RFC 3030 §3), and a dot could stand anywhere
         elif "SMTPUTF8" not in self._offers:
             for index, row in enumerate(delivery.rows):
@@ -127,7 +127,7 @@ class Session:
     def _mail(self, delivery: Delivery) -> bytes:
         """8-bit header fields go to a server without SMTPUTF8 as they are: it is the last one, and keeps what it gets."""
         extra = f" SIZE={delivery.content.size}" if "SIZE" in self._offers else ""
-        if "8BITMIME" in self._offers and delivery.parameters.get("BODY") == "8BITMIME":
+        if "8BITMIME" in self._offers and delivery.parameters.get("BODY", "").upper() == "8BITMIME":
             extra += " BODY=8BITMIME"
         if "SMTPUTF8" in self._offers and "SMTPUTF8" in delivery.parameters:
             extra += " SMTPUTF8"

@@ -22,6 +22,9 @@ from mailserv.mail.xtext import decode_xtext
 
 ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 UNKNOWN = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
+NO_ADDRESS = (
+    "0.0.0.0"  # nobody connects from it (RFC 1122 §3.2.1.3): a client that is not known has no rights of its proxy
+)
 BAD_VALUE = Reply(501, "5.5.4", "Bad XCLIENT attribute")
 _HELO = re.compile(r"[\w.\-:\[\]!#$%&'*+/=?^`{|}~]{1,255}", re.ASCII)  # as EHLO takes it: it will stand in Received
 
@@ -50,7 +53,7 @@ def read_attributes(argument: str) -> dict[str, str] | None:
 
 def claimed(peer: Peer, found: dict[str, str]) -> Peer | None:
     """The client that is spoken for; None for a bad value. NAME, PROTO and where it connected to change nothing here."""
-    ip = found.get("ADDR") or peer.ip
+    ip = found.get("ADDR", peer.ip) or NO_ADDRESS
     port, helo = found.get("PORT") or "0", found.get("HELO", "")
     try:
         ip = str(ipaddress.ip_address(re.sub(r"(?i)^ipv6:", "", ip)))

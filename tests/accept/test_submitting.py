@@ -68,6 +68,15 @@ def test_what_is_no_lines_gets_into_no_mailbox(server: MailServer, content: byte
     assert server.mailbox("alice@example.org") == []
 
 
+def test_what_is_no_lines_goes_on_as_binary_content_only(server: MailServer, mx: ScriptedMX) -> None:
+    """By BDAT, or not at all: DATA can't carry it, nor can LMTP."""
+    queue_id = services().submit(ALICE, [CAROL], BytesContent(b"Subject: x\r\n\r\n\n.\nMAIL FROM:<x@y>\n"))
+    (bounce,) = server.wait_for_mail("alice@example.org")
+    assert b"BINARYMIME" in bounce
+    assert mx.messages == []
+    assert "failed" in [entry.event for entry in server.trace(queue_id)]
+
+
 def test_a_last_line_without_an_end_gets_one_in_a_mailbox(server: MailServer) -> None:
     services().submit(ALICE, [ALICE], BytesContent(b"Subject: x\r\n\r\nno line end"))
     (mail,) = server.wait_for_mail("alice@example.org")

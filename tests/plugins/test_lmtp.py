@@ -205,9 +205,10 @@ def test_parameters_are_passed_on_where_they_are_offered() -> None:
         assert sink.messages[0].mail == "MAIL FROM:<alice@example.org>"
 
 
-def test_binary_content_is_refused_here() -> None:
+@pytest.mark.parametrize("body", ["BINARYMIME", "BinaryMIME"])  # RFC 5321 §2.4: case does not count
+def test_binary_content_is_refused_here(body: str) -> None:
     with lmtp_sink() as sink:
-        binary = make_delivery("lmtp:", parameters={"BODY": "BINARYMIME"}, content=b"\0\n")
+        binary = make_delivery("lmtp:", parameters={"BODY": body}, content=b"\0\n")
         assert said(deliver(sink.place, binary)) == ["Failed 554 5.6.1"]
         assert sink.messages == []
 

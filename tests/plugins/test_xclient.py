@@ -75,6 +75,14 @@ def test_what_is_unavailable_is_not_known(proxy: SmtpTalk) -> None:
     assert proxy.say("XCLIENT NAME=[UNAVAILABLE] ADDR=[TEMPUNAVAIL] LOGIN=[UNAVAILABLE]").startswith("220")
 
 
+@pytest.mark.parametrize("unknown", ["[UNAVAILABLE]", "[TEMPUNAVAIL]"])
+def test_invariant_4_a_client_whose_address_is_not_known_is_not_the_proxy(proxy: SmtpTalk, unknown: str) -> None:
+    assert proxy.say(f"XCLIENT ADDR={unknown}").startswith("220")
+    assert "XCLIENT" not in proxy.ask("EHLO spike.example.net")
+    proxy.say("MAIL FROM:<smith@example.net>")
+    assert proxy.say("RCPT TO:<carol@far.example>").startswith("550 5.7.1")
+
+
 def test_the_hooks_for_a_new_client_are_asked(server: MailServer, proxy: SmtpTalk) -> None:
     assert proxy.say("XCLIENT ADDR=203.0.113.7").startswith("554")
     assert proxy.is_closed()
