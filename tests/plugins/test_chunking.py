@@ -103,7 +103,7 @@ def test_a_lost_connection_in_the_middle_of_a_chunk_is_no_message(server: MailSe
 def test_a_header_section_in_chunks_that_grows_too_large_is_refused_at_once(server: MailServer) -> None:
     with SmtpTalk(server.connect("submission")) as talk:
         begin(talk, "alice@example.org")
-        assert chunk(talk, b"X" * 1_000_001).startswith("552 5.3.4")
+        assert chunk(talk, b"X" * 1_000_002).startswith("552 5.3.4")
         assert chunk(talk, b"", " LAST").startswith("503")
         assert talk.say("RSET").startswith("250")
         assert talk.say("MAIL FROM:<alice@example.org>").startswith("250")
