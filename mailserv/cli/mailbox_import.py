@@ -24,6 +24,7 @@ from mailserv.mail.queue_id import QueueIds
 from mailserv.store.interface import Imported, Store
 
 BATCH = 50  # messages in one transaction
+YEAR_10000 = 253_402_300_800  # epoch seconds; neither Python's dates nor the lines of an mbox have a fifth digit
 BATCH_OCTETS = 1024 * 1024  # of them: some milliseconds of writing, for which the server's mail waits
 
 
@@ -117,7 +118,7 @@ class _Taker:
             queue_id=queue_id,
             reverse_path=item.reverse_path,
             content=content,
-            received_at=now if item.date is None else item.date,
+            received_at=now if item.date is None or not 0 <= item.date < YEAR_10000 else item.date,
             mailboxes=(MailboxDelivery(self._account, self._account, b""),),
         )
         self._waiting.append(Imported(key, acceptance, now))

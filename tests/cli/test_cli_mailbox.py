@@ -188,6 +188,19 @@ def test_a_maildir_is_imported_in_the_order_of_delivery_and_without_its_tmp(acco
     assert json.loads(accounts("mailbox", "show", ALICE, "--json").out)[0]["date"] == "2001-09-09T01:46:40Z"
 
 
+def test_a_date_that_cannot_be_does_not_keep_the_message_from_being_shown_and_exported(accounts: Command) -> None:
+    late = b"From dave@example.net Fri Dec 31 23:59:59 9999 -2300\nSubject: late\n\n"
+    (accounts.folder / "in.mbox").write_bytes(late)
+    folder = accounts.folder / "Maildir" / "cur"
+    folder.mkdir(parents=True)
+    (folder / "early").write_bytes(b"Subject: early\n\n")
+    os.utime(folder / "early", (-(2**36),) * 2)
+    for source in ("in.mbox", "Maildir"):
+        assert accounts("mailbox", "import", ALICE, str(accounts.folder / source)).out == "imported 1 message\n"
+    assert [row["subject"] for row in json.loads(accounts("mailbox", "show", ALICE, "--json").out)] == ["late", "early"]
+    assert accounts("mailbox", "export", ALICE, str(accounts.folder / "out.mbox")).out == "exported 2 messages\n"
+
+
 def test_an_empty_file_is_an_empty_mbox(accounts: Command) -> None:
     assert accounts("mailbox", "import", ALICE, str(mbox_file(accounts.folder))).out == "imported 0 messages\n"
 
