@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mailserv.mail.address import Address
 from mailserv.mail.delivery import Attempt, Delivery
 from mailserv.mail.fields import printable
-from mailserv.mail.message import PrefixedContent, header_section
+from mailserv.mail.message import Content, PrefixedContent, header_section
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mailserv.mail.plugin import Services, SubmitError
 from mailserv.mail.reply import LOCAL_ERROR, Reply
@@ -23,6 +23,10 @@ NOT_A_MEMBER = Reply(550, "5.7.2", "Only members may send to this list")
 LOOP = Reply(554, "5.4.6", "Routing loop: this message has been on this list before")
 NO_LIST = Reply(451, "4.3.5", "This list is not set up any more; it will be tried again")
 _LIST_ID = re.compile(rb"^list-id:[^\r\n]*(?:\r\n[ \t][^\r\n]*)*", re.IGNORECASE | re.MULTILINE)
+_ANOTHERS = re.compile(  # RFC 2369 §4; List-Unsubscribe-Post says how to use the field before it
+    rb"^list-(?:id|help|owner|post|(?:un)?subscribe(?:-post)?)[ \t]*:[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,29 @@ class MailingList:
         return NOT_A_MEMBER
 
     def has_had(self, header: bytes) -> bool:
-        """Whether this message has been on this list before."""
+        """Whether this message has been on this list before. A list in between may have put its own List-Id there."""
         mark = f"<{self.list_id}>".encode()
+        if b"\r\n" + self._mark.lower() in b"\r\n" + header.lower():
+            return True
         return any(mark in found.lower() for found in _LIST_ID.findall(header))
 
-    def fields(self) -> bytes:
-        """What is put above the message; nothing in it is changed, so that its signatures stay good."""
+    @property
+    def _mark(self) -> bytes:
+        return f"Delivered-To: {self.address}\r\n".encode()
+
+    def marked(self, content: Content) -> Content:
+        """The message with the list's fields above it, each of them there once (RFC 2369 §3, RFC 2919 §3).
+
+        Those of another list, or of a member who wants to be one, are taken out. Nothing else is changed, so that its
+        signatures stay good.
+        """
+        header = header_section(content)
+        cleaned = _ANOTHERS.sub(b"", header)
+        if cleaned == header:
+            return PrefixedContent(self._fields(), content)
+        return PrefixedContent(self._fields() + cleaned, _Below(content, len(header)))
+
+    def _fields(self) -> bytes:
         lines = (
             f"List-Id: <{self.list_id}>",
             f"List-Post: <mailto:{self.address}>",
@@ -65,7 +86,26 @@ class MailingList:
             f"List-Unsubscribe: <mailto:{self.role('request')}?subject=unsubscribe>",
             "Precedence: list",
         )
-        return "".join(f"{line}\r\n" for line in lines).encode()
+        return self._mark + "".join(f"{line}\r\n" for line in lines).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Below:
+    """Content from an octet on."""
+
+    content: Content
+    start: int
+
+    @property
+    def size(self) -> int:
+        return self.content.size - self.start
+
+    def blocks(self) -> Iterator[bytes]:
+        left = self.start
+        for block in self.content.blocks():
+            if left < len(block):
+                yield block[left:]
+            left = max(left - len(block), 0)
 
 
 class ListTransport:
@@ -104,7 +144,7 @@ class ListTransport:
         """To all at once; where one of them is refused, to each by itself, so that it costs the others nothing."""
         if not members:
             return Delivered(Reply(250, "2.0.0", "The list has no members"))
-        content = PrefixedContent(found.fields(), delivery.content)
+        content = found.marked(delivery.content)
         singly = f"{delivery.queue_id} singly"
         if not self._services.table.get(singly):
             key = f"{delivery.queue_id} {found.address.key}"
@@ -121,7 +161,7 @@ class ListTransport:
         return _later(late) if late else Delivered(Reply(250, "2.0.0", "Posted to each member who could be reached"))
 
     def _post_to_one(
-        self, found: MailingList, member: Address, delivery: Delivery, content: PrefixedContent
+        self, found: MailingList, member: Address, delivery: Delivery, content: Content
     ) -> SubmitError | None:
         """Once, even when the message is tried again for the sake of somebody else. The error if it may do later."""
         table, digest = self._services.table, hashlib.sha256(member.key.encode()).hexdigest()[:24]

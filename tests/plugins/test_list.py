@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivering import CONTENT, make_delivery, outcomes
+from delivering import CONTENT, Blocks, make_delivery, outcomes
 from submitting import Submitted
 
 from mailserv.config import read_section
@@ -25,6 +25,7 @@ from mailserv_list import Plugin
 
 LIST, ALICE, BOB, CAROL = "dev@example.org", "alice@example.org", "bob@example.org", "carol@far.example"
 FIELDS = (
+    b"Delivered-To: dev@example.org\r\n"
     b"List-Id: <dev.example.org>\r\n"
     b"List-Post: <mailto:dev@example.org>\r\n"
     b"List-Owner: <mailto:dev-owner@example.org>\r\n"
@@ -86,7 +87,12 @@ def test_who_may_post_is_judged_by_the_reverse_path(reverse_path: str, posting: 
 
 
 @pytest.mark.parametrize(
-    "fields", [b"List-Id: <dev.example.org>\r\n", b"X: y\r\nLIST-ID: Developers\r\n\t<Dev.Example.org>\r\n"]
+    "fields",
+    [
+        b"List-Id: <dev.example.org>\r\n",
+        b"X: y\r\nLIST-ID: Developers\r\n\t<Dev.Example.org>\r\n",
+        b"List-Id: <users.example.org>\r\nDelivered-To: users@example.org\r\nDelivered-To: Dev@example.org\r\n",
+    ],
 )
 def test_what_has_been_on_the_list_before_is_a_loop(fields: bytes) -> None:
     submitted = Submitted()
@@ -100,6 +106,21 @@ def test_what_has_been_on_another_list_is_none() -> None:
     submitted = Submitted()
     post(make(submitted), content=b"List-Id: <users.example.org>\r\nSubject: <dev.example.org>\r\n\r\n")
     assert len(submitted.messages) == 1
+
+
+@pytest.mark.parametrize("size", [0, 400_000])
+def test_list_fields_of_others_are_taken_out_so_that_each_is_there_once(size: int) -> None:
+    """RFC 2369 §3 and §4, RFC 2919 §3: another list's, or a member's who would like to be unsubscribed from."""
+    theirs = (
+        b"List-Id: Users\r\n <users.example.org>\r\nLIST-UNSUBSCRIBE: <https://mallory.example>\r\n"
+        b"List-Unsubscribe-Post : List-Unsubscribe=One-Click\r\nList-Help: <mailto:x@y>\r\nlist-post: NO\r\n"
+    )
+    kept = b"Subject: List-Id: no field\r\nList-Archive: <https://users.example.org>\r\n\r\nList-Id: in the body\r\n"
+    body = b"x" * size + b"\r\n"
+    submitted = Submitted()
+    post(make(submitted), content=Blocks((b"From: bob@example.org\r\n" + theirs, kept, body)))
+    ((_, _, content),) = submitted.messages
+    assert content == FIELDS + b"From: bob@example.org\r\n" + kept + body
 
 
 def test_a_member_who_is_refused_costs_the_others_nothing() -> None:
