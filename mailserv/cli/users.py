@@ -138,7 +138,10 @@ def parse_account(address: str) -> str:
 
 def _local_address(address: str, settings: Settings) -> str:
     key = parse_account(address)
-    domain = parse_mailbox(key).domain
+    try:
+        domain = parse_mailbox(key).domain
+    except AddressSyntaxError:
+        raise refuse(f"{address}: a name that needs quotes cannot log in; POP3 has no place for them") from None
     local = [parse_domain(name) for name in settings.local_domains]
     if domain not in local:
         known = f"local_domains are {', '.join(local)}" if local else "local_domains is empty"

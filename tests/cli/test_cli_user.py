@@ -51,6 +51,12 @@ def test_an_address_of_another_domain_is_refused(mailserv: Command) -> None:
     assert (ran.code, ran.err) == (1, "Error: example.com is not ours: local_domains are example.org\n")
 
 
+def test_a_name_that_needs_quotes_is_refused_with_the_reason(mailserv: Command) -> None:
+    ran = mailserv("user", "add", '"a b"@example.org', "--password-stdin", stdin="x")
+    assert ran.code == 1
+    assert ran.err == 'Error: "a b"@example.org: a name that needs quotes cannot log in; POP3 has no place for them\n'
+
+
 def test_without_local_domains_there_can_be_no_account(mailserv: Command) -> None:
     mailserv.config.write_text('hostname = "h.example"\nlisten = [{ service = "smtp", address = "127.0.0.1:0" }]\n')
     assert "local_domains is empty" in mailserv("user", "add", "a@h.example", "--password-stdin", stdin="x").err
