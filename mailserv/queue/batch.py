@@ -194,7 +194,7 @@ class Batch:
             raise PluginError(name, "deliver", "an outcome for a delivery that it does not have")
         if len(attempt.outcomes) != len(attempt.delivery.rows):
             raise PluginError(name, "deliver", "not one outcome for each recipient")
-        if not all(isinstance(each, Outcome) and isinstance(each.reply, Reply) for each in attempt.outcomes):
+        if not all(map(_is_outcome, attempt.outcomes)):
             raise PluginError(name, "deliver", "an outcome that is none")
 
     # what is done with the rest
@@ -279,6 +279,14 @@ def speaks_for_host(reply: Reply) -> bool:
     where the transport has taken no more after them.
     """
     return reply.code == CLOSING or reply.enhanced in HOST_STATUS
+
+
+def _is_outcome(given: object) -> bool:
+    """What is none would break the settling of its row, and each repair of that: nobody would ever give it up."""
+    if not isinstance(given, Outcome) or not isinstance(given.reply, Reply):
+        return False
+    texts = (given.reply.enhanced, given.reply.text, given.remote)
+    return isinstance(given.reply.code, int) and all(isinstance(text, str) for text in texts)
 
 
 def _all(delivery: Delivery, outcome: Outcome) -> Attempt:

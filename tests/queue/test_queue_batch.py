@@ -10,7 +10,7 @@ from queue_kit import DELIVERED, DROPPED_421, GREYLISTED, NET, REFUSED, UNREACHA
 
 from mailserv.errors import PluginError, StorageFull, StoreError
 from mailserv.mail.delivery import Attempt, Delivery
-from mailserv.mail.outcome import Deferred, Outcome
+from mailserv.mail.outcome import Deferred, Delivered, Outcome
 from mailserv.mail.reply import Reply
 from mailserv.mail.route import Route
 from mailserv.queue.batch import CLAIM_ROWS, LONGEST_PAUSE, SLOW, SYNC_EACH, speaks_for_host
@@ -264,6 +264,10 @@ class Liar:
                 yield Attempt(delivery, ("delivered",))  # type: ignore[arg-type]
             if self.how == "no reply":
                 yield Attempt(delivery, (Deferred("later"),))  # type: ignore[arg-type]
+            if self.how == "no remote":
+                yield Attempt(delivery, (Delivered(DELIVERED.reply, None),))  # type: ignore[arg-type]
+            if self.how == "no text":
+                yield Attempt(delivery, (Deferred(Reply(451, "4.3.0", None)),))  # type: ignore[arg-type]
             if self.how == "twice":
                 yield Attempt(delivery, (DELIVERED,))
                 yield Attempt(delivery, (DELIVERED,))
@@ -280,6 +284,8 @@ class Liar:
         ("too few outcomes", PluginError),
         ("no outcome", PluginError),
         ("no reply", PluginError),
+        ("no remote", PluginError),
+        ("no text", PluginError),
         ("twice", PluginError),
         ("silent", PluginError),
         ("raises", ZeroDivisionError),
