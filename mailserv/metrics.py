@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from socket import AF_INET6, SHUT_RDWR
 from threading import Event, Thread
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIApplication
 
 from prometheus_client import Counter, Gauge, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
@@ -27,6 +31,7 @@ attempts = cache(ATTEMPTS.labels)
 QUEUED = Gauge("mailserv_queue_claimed", "Rows claimed by this node")
 PLUGIN_EVENTS = Counter("mailserv_plugin_events", "What plugins count", ["plugin", "event"])
 PLUGIN_LEVELS = Gauge("mailserv_plugin_level", "What plugins show of themselves", ["plugin", "name"])
+_exposition: WSGIApplication = make_wsgi_app()
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -82,11 +87,19 @@ class MetricsListener:
 def serve_metrics(host: str, port: int) -> MetricsListener:
     """Serve /metrics on its own thread, one more for each scrape. Port 0 picks a free one. Raises OSError."""
     family = _Server6 if ":" in host else ThreadingWSGIServer
-    server = make_server(host, port, make_wsgi_app(), family, handler_class=_QuietHandler)
+    server = make_server(host, port, _app, family, handler_class=_QuietHandler)
     closing = Event()
     thread = Thread(target=_accept, args=(server, closing), name="metrics", daemon=True)
     thread.start()
     return MetricsListener(host, server.server_address[1], server, thread, closing)
+
+
+def _app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    try:
+        return _exposition(environ, start_response)
+    except (TypeError, ValueError):  # prometheus_client compares the version in Accept with numbers, whatever it is
+        start_response("406 Not Acceptable", [])
+        return []
 
 
 def _accept(server: WSGIServer, closing: Event) -> None:
@@ -97,7 +110,10 @@ def _accept(server: WSGIServer, closing: Event) -> None:
         except OSError:  # closed, a client that went away, or no file descriptor left: the last needs a moment's rest
             closing.wait(0.1)
             continue
-        server.process_request(request, client)
+        try:
+            server.process_request(request, client)
+        except RuntimeError:  # no thread left for it: this one must go on
+            server.shutdown_request(request)
 
 
 class _Server6(ThreadingWSGIServer):
@@ -110,6 +126,11 @@ class _QuietHandler(WSGIRequestHandler):
     """Logs no scrapes, and gives a client that says nothing 10 seconds."""
 
     timeout = 10
+
+    def handle(self) -> None:
+        """A client that goes away or says nothing is no event either."""
+        with suppress(OSError):
+            super().handle()
 
     def log_message(self, format: str, *args: object) -> None:
         """A scrape every few seconds is no event."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -29,6 +31,40 @@ def test_a_scrape_prints_nothing(listener: metrics.MetricsListener, capfd: pytes
     urlopen(f"http://127.0.0.1:{listener.port}/metrics", timeout=5).close()
     listener.close()
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_scraper_that_goes_away_prints_nothing(
+    listener: metrics.MetricsListener, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_connection(("127.0.0.1", listener.port), timeout=5) as client:
+        client.sendall(b"GET /metr")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it ends with a reset
+    listener.close()
+    scrapes = [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]
+    for thread in scrapes:
+        thread.join(5)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_junk_in_accept_is_refused_and_prints_nothing(
+    listener: metrics.MetricsListener, capfd: pytest.CaptureFixture[str]
+) -> None:
+    accept = "application/openmetrics-text;version=zz;escaping=x"
+    with pytest.raises(HTTPError, match="406"):
+        urlopen(Request(f"http://127.0.0.1:{listener.port}/metrics", headers={"Accept": accept}), timeout=5)
+    listener.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_when_no_thread_is_left_for_a_scrape_the_next_one_is_answered(listener: metrics.MetricsListener) -> None:
+    before = threading.stack_size(2**46)  # octets: no thread can have so many
+    try:
+        with socket.create_connection(("127.0.0.1", listener.port), timeout=5) as client:
+            assert client.recv(1) == b""
+    finally:
+        threading.stack_size(before)
+    urlopen(f"http://127.0.0.1:{listener.port}/metrics", timeout=5).close()
+    listener.close()
 
 
 def test_close_gives_the_port_and_the_thread_back_at_once(listener: metrics.MetricsListener) -> None:

@@ -206,7 +206,8 @@ class Supervisor:
 
 
 def _say(said: int, started: Started) -> None:
-    os.write(said, msgspec.json.encode(started))
+    with suppress(BrokenPipeError):  # the supervisor is gone: the other pipe tells
+        os.write(said, msgspec.json.encode(started))
     os.close(said)
 
 

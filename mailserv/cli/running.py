@@ -28,14 +28,17 @@ class Signals:
 
     def __init__(self) -> None:
         self._ending = False
+        self._waiting: dict[int, None] = {}
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)  # set_wakeup_fd wants it so
 
     def wait(self) -> signal.Signals:
-        """The next signal. After SIGTERM or SIGINT, another one of them ends the process at once with exit code 1."""
-        received = signal.Signals(os.read(self._reader, 1)[0])
-        self._ending = self._ending or received in _STOP
-        return received
+        """The next kind of signal, however often it came: the end before others, which come in their order."""
+        if not self._waiting:
+            self._waiting.update(dict.fromkeys(os.read(self._reader, 65536)))
+        received = next((number for number in self._waiting if number in _STOP), next(iter(self._waiting)))
+        del self._waiting[received]
+        return signal.Signals(received)
 
     def close(self) -> None:
         os.close(self._reader)
@@ -47,10 +50,15 @@ class Signals:
         return self._writer
 
     def handle(self, number: int, _: FrameType | None) -> None:
-        """Runs on the main thread between two of its instructions, also while it waits for the drain to end."""
-        if self._ending and number in _STOP:
-            logging.flush()
-            os._exit(1)
+        """After SIGTERM or SIGINT, another one of them ends the process at once with exit code 1.
+
+        Runs on the main thread between two of its instructions, also while it starts, reloads or waits for the drain.
+        """
+        if number in _STOP:
+            if self._ending:
+                logging.flush()
+                os._exit(1)
+            self._ending = True
 
 
 @contextmanager

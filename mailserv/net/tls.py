@@ -25,8 +25,13 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     # A reader that another thread has woken sees an end without close_notify and must still be able to say goodbye.
     # Nobody can cut a message short so: it ends with its dot, a POP3 session with QUIT.
     context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate, key, password=_no_password)
     return context
+
+
+def _no_password() -> str:
+    """OpenSSL would ask the terminal for a key's passphrase, and every handshake would wait for the answer."""
+    return ""
 
 
 class Certificates:

@@ -82,6 +82,11 @@ def open_writer(path: Path, disk: Disk, timeout: float = BUSY_TIMEOUT) -> sqlite
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
         connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE}")
+    except UnicodeDecodeError as error:  # sqlite3 has no words: those it has quote text of the schema that is damaged
+        connection.close()
+        damage = sqlite3.DatabaseError("malformed database schema")
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damage from error
     except BaseException:
         connection.close()
         raise

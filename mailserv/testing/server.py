@@ -78,8 +78,11 @@ class MailServer:
         self.log = log
 
     def address(self, service: Service) -> tuple[str, int]:
-        """Host and port of the first listener of that service."""
-        return next((host, port) for name, host, port in self.server.listening if name == service)
+        """Host and port of the first listener of that service. Raises LookupError when there is none."""
+        for name, host, port in self.server.listening:
+            if name == service:
+                return host, port
+        raise LookupError(f"this server has no {service}: name it in services=")
 
     def connect(self, service: Service = "smtp") -> socket.socket:
         """A raw connection; reads time out after WAIT_SECONDS."""
@@ -105,7 +108,7 @@ class MailServer:
     def mailbox(self, address: str) -> list[bytes]:
         """The mailbox's messages, oldest first, as RETR gives them."""
         store = self.server.store
-        contents = [store.read(message) for message in store.maildrop(address)]
+        contents = [store.read(message) for message in store.maildrop(parse_mailbox(address).key)]
         return [b"".join(content.blocks()) for content in contents if content is not None]
 
     def queue(self) -> list[QueueEntry]:

@@ -22,9 +22,7 @@ from mailserv.mail.xtext import decode_xtext
 
 ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 UNKNOWN = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
-NO_ADDRESS = (
-    "0.0.0.0"  # nobody connects from it: a client that is not known has no rights of its proxy
-)
+NO_ADDRESS = "0.0.0.0"  # nobody connects from it: a client that is not known has no rights of its proxy
 BAD_VALUE = Reply(501, "5.5.4", "Bad XCLIENT attribute")
 _HELO = re.compile(r"[\w.\-:\[\]!#$%&'*+/=?^`{|}~]{1,255}", re.ASCII)  # as EHLO takes it: it will stand in Received
 

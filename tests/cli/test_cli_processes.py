@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -167,6 +168,21 @@ def test_when_the_supervisor_is_killed_all_are_gone_and_another_server_starts(
         send(port, "alice@example.org")
         assert another.stop()[0] == 0
     assert stored(tmp_path, "alice@example.org") == 1
+
+
+def test_when_the_supervisor_is_killed_while_a_process_starts_that_one_goes_in_silence(
+    tmp_path: Path, config: Path
+) -> None:
+    held = os.open(tmp_path / "data", os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(held, fcntl.LOCK_EX)  # as somebody who migrates the database: the process waits in its start
+    with running("serve", "--config", str(config), cwd=tmp_path) as server:
+        end = time.monotonic() + 20
+        while not children(server):
+            assert time.monotonic() < end
+        server.signal(signal.SIGKILL)
+        os.close(held)
+        _, _, err = server.end()
+    assert "Traceback" not in err
 
 
 def test_a_reload_and_a_new_account_reach_every_process(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import smtplib
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from serving import Process, port_of, running
 
+from mailserv.cli.running import signals
 from mailserv.clock import SystemClock
 from mailserv.store.passwords import hash_password
 from mailserv.store.sqlite import open_store
@@ -107,6 +110,31 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, config: Path) -> None:
         client.close()
     assert code == 1
     assert "event=stopped" not in err
+
+
+def test_a_second_signal_ends_it_at_once_also_while_it_starts(tmp_path: Path, config: Path) -> None:
+    (tmp_path / "data").mkdir()
+    config.write_text(CONFIG.replace('postmaster = "alice@example.org"\n', ""))  # which it warns of
+    held = os.open(tmp_path / "data", os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(held, fcntl.LOCK_EX)  # as somebody who migrates the database and hangs
+    with running("serve", "--config", str(config), cwd=tmp_path) as server:
+        server.until("event=config_warning")
+        end = time.monotonic() + 20
+        while not os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            server.signal(signal.SIGTERM)
+            assert time.monotonic() < end
+        code, _, _ = server.end()
+    os.close(held)
+    assert code == 1
+
+
+def test_an_end_waits_for_no_reload_and_many_reloads_are_one() -> None:
+    with signals() as taken:
+        for number in [signal.SIGHUP] * 20 + [signal.SIGTERM]:
+            os.kill(os.getpid(), number)
+        assert [taken.wait(), taken.wait()] == [signal.SIGTERM, signal.SIGHUP]
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert taken.wait() is signal.SIGHUP
 
 
 def test_sighup_applies_what_can_be_and_tells_what_cannot(server: Process, config: Path) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from mailserv.clock import SystemClock
 from mailserv.net.connection import Connection
@@ -247,6 +257,31 @@ def test_a_certificate_that_broke_leaves_the_old_one(authority: trustme.CA, tmp_
     assert certificates.context("smtp") is first
     files[1].unlink()
     assert certificates.context("smtp") is first
+
+
+def test_a_key_with_a_passphrase_is_an_error_and_asks_no_terminal(authority: trustme.CA, tmp_path: Path) -> None:
+    certificate, key = write_pair(authority, tmp_path)
+    plain = load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
+    code = (
+        "import os, sys; from pathlib import Path; from mailserv.net.tls import server_context\n"
+        "os.open(sys.argv[1], os.O_RDWR)  # the terminal of this session from here on\n"
+        "try: server_context(Path(sys.argv[2]), Path(sys.argv[3]))\n"
+        "except OSError: print('refused')"
+    )
+    ours, terminal = pty.openpty()
+    ran = subprocess.run(
+        [sys.executable, "-c", code, os.ttyname(terminal), certificate, key],
+        start_new_session=True,
+        stdin=terminal,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=LATER,
+    )
+    os.close(ours)
+    os.close(terminal)
+    assert ran.stdout == "refused\n"
 
 
 def test_a_service_gives_no_tickets(authority: trustme.CA, tmp_path: Path) -> None:

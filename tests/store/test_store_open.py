@@ -116,6 +116,19 @@ def test_a_damaged_database_is_told_by_name_with_what_to_do(store: Store, data_d
     open_store(data_dir, clock).close()  # the failure left no lock behind
 
 
+def test_a_schema_whose_text_is_damaged_is_told_by_name_with_what_to_do(
+    store: Store, data_dir: Path, clock: FakeClock
+) -> None:
+    store.close()
+    database = (data_dir / DATABASE).read_bytes()
+    assert b"tableaccountaccount" in database
+    for text, damage in ((b"tableaccount", b"table\xa0\xa1count"), (b"CREATE TABLE account", b"CREATE TABLX account")):
+        database = database.replace(text, damage)
+    (data_dir / DATABASE).write_bytes(database)
+    with pytest.raises(StoreUnavailable, match=rf"{DATABASE}.*damaged"):
+        open_store(data_dir, clock)
+
+
 def test_a_database_of_a_newer_version_is_left_alone(store: Store, data_dir: Path, clock: FakeClock) -> None:
     store.close()
     with behind(data_dir) as connection:

@@ -91,6 +91,17 @@ def test_the_name_of_a_class_is_its_own_or_its_modules() -> None:
         choose_plugins([Refuser, "refuser"])
 
 
+def test_a_mailbox_is_found_however_its_address_is_written(mail_server: Callable[..., MailServer]) -> None:
+    server = mail_server(accounts={"Bob@Example.ORG": "secret"})
+    server.send("carol@example.net", ["bob@example.org"], b"Subject: Hi\r\n\r\nHi.\r\n")
+    assert len(server.mailbox("Bob@Example.org")) == 1
+
+
+def test_a_service_that_was_not_asked_for_is_told_by_name(mail_server: Callable[..., MailServer]) -> None:
+    with pytest.raises(LookupError, match="no pop3"):
+        mail_server(services=["smtp"]).address("pop3")
+
+
 def test_pytest_loads_the_plugin_without_loading_the_server() -> None:
     code = (
         "import sys; import mailserv.testing.pytest_plugin;"
