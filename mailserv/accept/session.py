@@ -168,12 +168,6 @@ class SmtpSession:
 
     # ---------------------------------------------------------------- events
 
-    def _on_helo(self, event: commands.Helo) -> Asking[None]:
-        return self._hello(event.domain, esmtp=False)
-
-    def _on_ehlo(self, event: commands.Ehlo) -> Asking[None]:
-        return self._hello(event.domain, esmtp=True)
-
     def _hello(self, domain: str, *, esmtp: bool) -> Asking[None]:
         self._end_transaction()  # RFC 5321 §4.1.4: a second EHLO is a RSET
         self._core.reset_transaction()  # also when a hook refuses it
@@ -209,14 +203,9 @@ class SmtpSession:
             path = str(self._transaction.envelope.reverse_path)
             self._log_refused("rcpt", answer, reverse_path=path, forward_path=str(event.forward_path))
             self._tally.unknown += answer.enhanced == reply.UNKNOWN_USER.enhanced
-            if (
-                self._tally.unknown >= self._limits.unknown_recipients and not self._is_lmtp
-            ):  # a neighbour guesses nothing
-                self._tally.reason = "unknown recipients"
-                self._core.answer(answer)
-                self._close_with(reply.TOO_MANY_ERRORS)
-                return
         self._core.answer(answer)
+        if self._tally.unknown >= self._limits.unknown_recipients and not self._is_lmtp:  # a neighbour guesses nothing
+            self._end_for("unknown recipients")
 
     def _on_data(self, _: commands.Data) -> Asking[None]:
         assert self._transaction is not None
@@ -282,7 +271,7 @@ class SmtpSession:
         answer = event.verb.handle(self._view(), event.argument)
         match answer:
             case Reply():
-                self._core.answer(answer)
+                self._answer(answer)
             case StartTLS(reply=ready):
                 self._upgrade(ready)
             case LookUp() | StartQueue():
@@ -312,10 +301,16 @@ class SmtpSession:
             self._tally.reason = "logins"
             self._close_with(step)
             return
-        self._core.answer(step)
+        self._answer(step)
         if self._tally.failed_logins >= self._limits.failed_logins:
-            self._tally.reason = "logins"
-            self._close_with(reply.TOO_MANY_ERRORS)
+            self._end_for("logins")
+
+    def _answer(self, answer: Reply) -> None:
+        """To an extension's verb. x0z is an error as the core's are: of syntax (RFC 5321 §4.2.1)."""
+        self._tally.errors += answer.code // 10 == 50
+        self._core.answer(answer)
+        if self._tally.errors >= self._limits.errors:
+            self._end_for("errors")
 
     def _on_rejected(self, event: commands.Rejected) -> None:
         self._tally.errors += event.reply is not reply.NEED_RSET  # chunks that were pipelined behind a refused one
@@ -325,12 +320,11 @@ class SmtpSession:
             self._tally.reason = "refused"
             self._closing = True
         elif self._tally.errors >= self._limits.errors:
-            self._tally.reason = "errors"
-            self._close_with(reply.TOO_MANY_ERRORS)
+            self._end_for("errors")
 
     _HANDLERS: ClassVar[dict[type[Any], Callable[[SmtpSession, Any], Asking[None] | None]]] = {
-        commands.Helo: _on_helo,
-        commands.Ehlo: _on_ehlo,
+        commands.Helo: lambda self, event: self._hello(event.domain, esmtp=False),
+        commands.Ehlo: lambda self, event: self._hello(event.domain, esmtp=True),
         commands.Mail: _on_mail,
         commands.Rcpt: _on_rcpt,
         commands.Data: _on_data,
@@ -392,6 +386,10 @@ class SmtpSession:
         self._flush()
         self._farewell(last)
         self._closing = True
+
+    def _end_for(self, reason: str) -> None:
+        self._tally.reason = reason
+        self._close_with(reply.TOO_MANY_ERRORS)
 
     def _log_refused(self, command: str, answer: Reply, **more: str) -> None:
         self._tally.refused(self._peer, command, answer, **more)

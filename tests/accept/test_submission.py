@@ -97,3 +97,12 @@ def test_port_25_has_no_auth(server: MailServer) -> None:
     with SmtpTalk(server.connect("smtp")) as session:
         assert "AUTH" not in session.ask("EHLO client.example.net")
         assert session.log_in(*LOGIN).startswith("502")
+
+
+def test_an_auth_that_is_no_login_is_an_error_as_others_are(server: MailServer) -> None:
+    with SmtpTalk(server.connect("submission")) as session:
+        session.ask("EHLO client.example.net")
+        said = [session.say(line) for line in ("AUTH PLAIN", "*", *["AUTH NONE", "AUTH PLAIN ="] * 4, "AUTH NONE")]
+        assert [line[:3] for line in said] == ["334", "501", *["504", "501"] * 4, "504"]
+        assert session.reply().startswith("421 4.7.0")  # that was the tenth ([limits] errors)
+        assert session.is_closed()
