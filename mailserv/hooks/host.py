@@ -241,8 +241,8 @@ def _make(load: Callable[[], Any], section: Mapping[str, Any], services: Service
     except ConfigError:
         raise
     except ModuleNotFoundError as error:
-        text = f"the plugin {name!r} needs the Python module {error.name}, which is not installed in {sys.prefix}"
-        raise ConfigError([f"[plugins] enabled: {text}"]) from error
+        text = f"it needs the Python module {error.name}, which is not installed in {sys.prefix}"
+        raise ConfigError([f"plugin {name}: cannot be loaded: {text}"]) from error
     except (Exception, SystemExit) as error:
         services.log.exception("plugin_failed", stage="load")
         raise ConfigError([f"plugin {name}: cannot be loaded: {type(error).__name__}: {error}"]) from error

@@ -93,7 +93,8 @@ def test_one_that_does_not_load_is_taken_away_again(environment: Environment) ->
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [("import nothing_of_this_name", "ModuleNotFoundError"), ("exit(0)", "SystemExit")]
+    ("code", "said"),
+    [("import nothing_of_this_name", "it needs the Python module nothing_of_this_name"), ("exit(0)", "SystemExit")],
 )
 def test_one_that_cannot_be_imported_is_told_of_in_one_line(environment: Environment, code: str, said: str) -> None:
     folder = environment.package("broken", lambda _: f"{code}\n")

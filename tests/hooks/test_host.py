@@ -92,7 +92,7 @@ def test_a_plugin_may_not_take_a_shipped_verb(tmp_path: Path) -> None:
         ("raise SystemExit(3)", "plugin bad: cannot be loaded: SystemExit: 3"),
         (
             "import no_such_module",
-            f"the plugin 'bad' needs the Python module no_such_module, which is not installed in {sys.prefix}",
+            f"plugin bad: cannot be loaded: it needs the Python module no_such_module, which is not installed in {sys.prefix}",
         ),
         ("Plugin = 3", "plugin bad: its entry point is no class"),
         ("x = 1", "plugin bad: cannot be loaded: AttributeError"),

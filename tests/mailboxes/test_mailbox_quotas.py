@@ -139,7 +139,7 @@ def test_the_owner_is_told_at_90_percent_once_and_again_after_room(server: MailS
     assert warning["To"] == f"<{ALICE}>"
     server.send("dave@example.net", [ALICE], BODY)
     store.delete(store.maildrop(ALICE)[1:2])  # to some 80 %: not below
-    assert len(server.log.matching("mailbox_nearly_full")) == 1
+    assert len(server.wait_for_log("mailbox_nearly_full")) == 1
     store.delete(store.maildrop(ALICE)[:1])
     server.send("dave@example.net", [ALICE], sized(17_000))
     assert len(server.wait_for_log("mailbox_nearly_full", 2, account=ALICE)) == 2
