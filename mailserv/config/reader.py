@@ -6,7 +6,7 @@ import os
 import stat
 import types
 from collections.abc import Callable, Mapping
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -19,6 +19,7 @@ from mailserv.mail.values import Duration, Network, Secret, Size
 from mailserv.settings import Settings
 
 S = TypeVar("S", bound=msgspec.Struct)
+MAPPED = 96  # bits before the IPv4 address in ::ffff:192.0.2.1
 
 
 class _Broken:
@@ -185,7 +186,7 @@ def _network(raw: object) -> Network:
     if not isinstance(raw, str):
         raise ValueError('expected a network like "192.0.2.0/24" or "2001:db8::/32"')
     try:
-        return ip_network(raw, strict=True)
+        return _plain(ip_network(raw, strict=True))
     except ValueError:
         pass
     try:
@@ -194,6 +195,14 @@ def _network(raw: object) -> Network:
         raise ValueError('expected a network like "192.0.2.0/24" or "2001:db8::/32"') from None
     host = raw.partition("/")[0]
     raise ValueError(f'{host} lies inside a network; did you mean "{wider}" (all of it) or "{host}" (one host)?')
+
+
+def _plain(network: Network) -> Network:
+    """IPv4 in IPv6 clothes is IPv4, as the address of a client is (`mail.ip.parse_ip`): else no client would ever fit."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < MAPPED:
+        return network
+    return ip_network((mapped, network.prefixlen - MAPPED))
 
 
 def _expected(kind: Any, metas: tuple[msgspec.Meta, ...], raw: object) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from mailserv import hookimpl
 from mailserv.mail.address import Address, parse_domain, parse_mailbox
-from mailserv.mail.plugin import Services
+from mailserv.mail.plugin import Services, reading
 
 UNSAFE = ("|", "/", ":include:", '"|', '"/')  # a command, a file, a list in a file: each is another plugin's
 
@@ -29,15 +29,20 @@ class Plugin:
     Settings = AliasSettings
 
     def __init__(self, settings: AliasSettings, services: Services) -> None:
-        """Raises ValueError and OSError: a file that can't be used does not start."""
+        """Raises ConfigError: a file that can't be used does not start."""
         self._file = settings.file
-        self._domain = parse_domain(settings.domain or services.hostname)
+        with reading(services, "domain"):
+            self._domain = parse_domain(settings.domain or services.hostname)
         self._log = services.log
         self._lock = threading.Lock()
         self._version: tuple[int, int, int] | None = None
         self._aliases: Mapping[str, Sequence[Address]] = {}
         if self._file is not None:
-            self._read(self._file)
+            with reading(services, "file"):
+                try:
+                    self._read(self._file)
+                except OSError as error:
+                    raise ValueError(f"{self._file}: {error.strerror}") from error
 
     @hookimpl
     def expand_recipient(self, address: Address) -> Sequence[Address] | None:
@@ -56,7 +61,7 @@ class Plugin:
         version = (state.st_mtime_ns, state.st_size, state.st_ino)
         if version != self._version:
             self._version = version  # before the reading: a broken file is told once
-            self._aliases = parse(file.read_text(encoding="utf-8"), self._domain)
+            self._aliases = parse(file.read_text(encoding="utf-8-sig"), self._domain)
 
 
 def parse(text: str, domain: str) -> dict[str, tuple[Address, ...]]:

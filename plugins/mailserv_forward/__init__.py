@@ -21,6 +21,8 @@ from mailserv.mail.values import Secret
 from mailserv_forward.rewriting import Rewriting
 
 LOOP = Failed(Reply(554, "5.4.6", "Routing loop: this message has been forwarded from here before"))
+# Characters at least: whoever has seen one rewritten address can try secrets on it, and relay with the right one.
+SECRET = 8
 NOBODY = Deferred(Reply(451, "4.3.5", "This address is not forwarded any more; it will be tried again"))
 
 
@@ -30,7 +32,9 @@ class Forward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ForwardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    secret: Annotated[Secret, msgspec.Meta(description="signs rewritten reverse-paths; any long random text")]
+    secret: Annotated[
+        Secret, msgspec.Meta(description="signs rewritten reverse-paths; any long random text, at least 8 characters")
+    ]
     srs_domain: Annotated[
         str, msgspec.Meta(description='of `local_domains`: where bounces come back to; "": the domain of the user')
     ] = ""
@@ -81,6 +85,9 @@ class Plugin:
     Settings = ForwardSettings
 
     def __init__(self, settings: ForwardSettings, services: Services) -> None:
+        with reading(services, "secret"):
+            if len(settings.secret) < SECRET:
+                raise ValueError("anybody could guess it, and relay through this server; a long random text is wanted")
         self._keep: dict[str, bool] = {}
         users: dict[str, tuple[Address, ...]] = {}
         for name, forward in settings.users.items():

@@ -47,7 +47,10 @@ def _list(name: str, settings: ListOf) -> MailingList:
         members = Members(settings.members, settings.members_file)
     except OSError as error:
         raise ValueError(f"members_file: {settings.members_file}: {error.strerror}") from error
-    return MailingList(address, parse_mailbox(settings.owner), members, settings.posting == "anyone")
+    made = MailingList(address, parse_mailbox(settings.owner), members, settings.posting == "anyone")
+    for role in ROLES:
+        parse_mailbox(str(made.role(role)))  # a long name has no room for -bounces (RFC 5321 §4.5.3.1.1)
+    return made
 
 
 class Plugin:

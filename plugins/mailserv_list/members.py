@@ -29,7 +29,7 @@ class Members:
             state = self._file.stat()
             version = (state.st_mtime_ns, state.st_size, state.st_ino)
             if version != self._version:
-                self._read = _parse(self._file.read_text(encoding="utf-8"))
+                self._read = _parse(self._file.read_text(encoding="utf-8-sig"))
                 self._version = version
             return {**self._read, **self._fixed}
 

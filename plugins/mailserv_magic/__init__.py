@@ -10,7 +10,7 @@ import msgspec
 
 from mailserv import hookimpl
 from mailserv.mail.address import Address, parse_domain
-from mailserv.mail.plugin import Services
+from mailserv.mail.plugin import Services, reading
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
 from mailserv.mail.values import Duration
@@ -44,7 +44,8 @@ class Plugin:
     Settings = Settings
 
     def __init__(self, settings: Settings, services: Services) -> None:
-        self._domains = frozenset(parse_domain(domain) for domain in settings.domains)
+        with reading(services, "domains"):
+            self._domains = frozenset(map(parse_domain, settings.domains))
         self._timeout = settings.timeout
 
     @hookimpl

@@ -51,7 +51,7 @@ class Entries:
         version = (state.st_mtime_ns, state.st_size, state.st_ino)
         if version != self._version:
             self._version = version  # before the reading: a broken file is told once
-            self._entries = parse(self._file.read_text(encoding="utf-8"))
+            self._entries = parse(self._file.read_text(encoding="utf-8-sig"))
 
 
 def parse(text: str) -> dict[str, Entry]:

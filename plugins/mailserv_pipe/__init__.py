@@ -69,8 +69,7 @@ class PipeTransport:
         for name, command in settings.commands.items():
             with reading(services, f"commands.{name}"):
                 self._routes |= {parse_mailbox(text).key: Route("pipe", name) for text in command.addresses}
-                if not command.argv[0].startswith("/") or any("\0" in argument for argument in command.argv):
-                    raise ValueError("argv begins with a program's whole path, /usr/bin/…")
+                _look_at(command)
 
     def deliver(self, deliveries: Iterable[Delivery]) -> Iterator[Attempt]:
         """See `Transport.deliver`."""
@@ -122,6 +121,18 @@ class PipeTransport:
             error=error,
         )
         return Deferred(reply)
+
+
+def _look_at(command: Command) -> None:
+    """Raises ValueError for what no program could be started with, or what an address would choose."""
+    if not command.argv[0].startswith("/"):
+        raise ValueError("argv begins with a program's whole path, /usr/bin/…")
+    if _PLACE.search(command.argv[0]):
+        raise ValueError("argv: no address says which program is run")
+    if any("=" in name for name in command.environment):
+        raise ValueError("environment: no name of a variable has a =")
+    if "\0" in "".join((*command.argv, command.directory, *chain(*command.environment.items()))):
+        raise ValueError("nothing that a program is given has a NUL")
 
 
 def _about(delivery: Delivery, row: QueuedRow) -> Mapping[str, str]:

@@ -9,11 +9,11 @@ from typing import Annotated
 import msgspec
 
 from mailserv import hookimpl
-from mailserv.mail.address import literal_address
+from mailserv.mail.address import literal_address, parse_domain
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.ip import is_within, parse_ip
 from mailserv.mail.peer import Peer
-from mailserv.mail.plugin import Names, ResolverError, Services
+from mailserv.mail.plugin import Names, ResolverError, Services, reading
 from mailserv.mail.values import Duration, Network
 from mailserv.mail.verdict import Verdict, reject, tempfail
 
@@ -41,7 +41,8 @@ class Plugin:
 
     def __init__(self, settings: SenderSettings, services: Services) -> None:
         self._settings = settings
-        self._domains = {domain.lower() for domain in settings.domains}
+        with reading(services, "domains"):
+            self._domains = frozenset(map(parse_domain, settings.domains))
         self._dns = services.dns
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="sender")
         self._monotonic = services.monotonic

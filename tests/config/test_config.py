@@ -68,7 +68,7 @@ message_size = "50MB"
 recipients = 100
 connections_per_minute = 0
 [relay]
-networks = ["127.0.0.0/8", "2001:db8::/32"]
+networks = ["127.0.0.0/8", "2001:db8::/32", "::ffff:192.0.2.0/120"]
 [routes]
 "example.net" = "smtp:[127.0.0.1]:2526"
 "*" = { to = "smtp:[smart.example]:587", tls = "verify", user = "me", password = "hunter2" }
@@ -92,7 +92,11 @@ delay = "5m"
         Listen(service="pop3", address="[::1]:0"),
     )
     assert settings.aliases == {"info@example.org": ("alice@example.org", "bob@example.net")}
-    assert settings.relay.networks == (ip_network("127.0.0.0/8"), ip_network("2001:db8::/32"))
+    assert settings.relay.networks == (
+        ip_network("127.0.0.0/8"),
+        ip_network("2001:db8::/32"),
+        ip_network("192.0.2.0/24"),
+    )
     assert settings.routes["example.net"] == "smtp:[127.0.0.1]:2526"
     assert isinstance(settings.routes["*"], Routed)
     assert settings.routes["*"].password == "hunter2"

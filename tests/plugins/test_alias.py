@@ -9,7 +9,9 @@ import pytest
 
 from mailserv.config import read_section
 from mailserv.errors import ConfigError
+from mailserv.hooks.host import load_plugins
 from mailserv.settings import Plugins
+from mailserv.testing.clock import FakeClock
 from mailserv.testing.server import MailServer, mail_server
 from mailserv_alias import AliasSettings, parse
 
@@ -109,3 +111,20 @@ def test_a_file_with_a_mistake_does_not_start(tmp_path: Path) -> None:
         pass
     with pytest.raises(ConfigError, match="No such file"), mail_server(**running(tmp_path / "missing")):
         pass
+
+
+def test_a_byte_order_mark_belongs_to_no_name(tmp_path: Path) -> None:
+    file = tmp_path / "aliases"
+    file.write_text("\ufeffroot: alice@example.org\n", encoding="utf-8")
+    with mail_server(**running(file)) as server:
+        server.send("bob@example.net", ["root@example.org"], b"Hi.\r\n")
+        assert len(server.wait_for_mail("alice@example.org")) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"), [({"domain": "x y"}, "domain"), ({"file": "/not/there"}, "No such file")]
+)
+def test_what_cannot_be_used_is_named_by_its_setting(settings: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^plugin\.alias\..*{words}") as refused:
+        load_plugins(("alias",), (), None, {"alias": settings}, hostname="mail.example.org", clock=FakeClock())
+    assert "Errno" not in str(refused.value)

@@ -113,10 +113,12 @@ def test_hook_resolve_recipient_answers_for_the_users_and_their_tags_only() -> N
         {"users": {"nonsense": {"to": [FAR]}}},
         {"srs_domain": "not a domain"},
         {"secret": 1},
+        {"secret": ""},
+        {"secret": "short"},
     ],
 )
 def test_settings_that_cannot_be_meant_stop_the_start(settings: dict[str, Any]) -> None:
-    values = {"secret": "s", "users": USERS, **settings}
+    values = {"secret": "a long random text", "users": USERS, **settings}
     with pytest.raises(ConfigError, match=r"plugin\.forward\."):
         load_plugins(("forward",), (), None, {"forward": values}, hostname="mail.example.org", clock=FakeClock())
 

@@ -155,7 +155,7 @@ def test_a_list_that_is_not_in_the_settings_any_more_makes_mail_wait() -> None:
 
 def test_members_in_a_file_are_read_again_when_it_changes(tmp_path: Path) -> None:
     file = tmp_path / "members"
-    file.write_text("# the team\ndave@far.example  # since May\n\nEVE@far.example\n")
+    file.write_text("\ufeff# the team\ndave@far.example  # since May\n\nEVE@far.example\n")
     submitted = Submitted()
     plugin = make(submitted, members_file=str(file), members=[])
     post(plugin, "dave@far.example")
@@ -185,6 +185,13 @@ def test_a_file_that_becomes_unusable_makes_mail_wait(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_meant_stop_the_start(settings: dict[str, Any]) -> None:
     values = {"lists": {LIST: {"owner": ALICE, **settings}}}
     with pytest.raises(ConfigError, match=r"plugin\.list\."):
+        load_plugins(("list",), (), None, {"list": values}, hostname="mail.example.org", clock=FakeClock())
+
+
+def test_a_name_that_leaves_no_room_for_its_bounces_stops_the_start() -> None:
+    """RFC 5321 §4.5.3.1.1: the next host would refuse MAIL FROM:<…-bounces@example.org>."""
+    values = {"lists": {f"{'d' * 60}@example.org": {"owner": ALICE}}}
+    with pytest.raises(ConfigError, match="too long"):
         load_plugins(("list",), (), None, {"list": values}, hostname="mail.example.org", clock=FakeClock())
 
 

@@ -230,10 +230,16 @@ def test_a_command_that_nobody_set_up_makes_mail_wait() -> None:
     assert isinstance(outcome, Deferred)
 
 
-@pytest.mark.parametrize("argv", [[], ["true"], ["./true"], "true"])
+@pytest.mark.parametrize("argv", [[], ["true"], ["./true"], "true", ["/bin/{recipient}"], ["/bin/true", "\0"]])
 def test_an_argv_without_a_whole_path_stops_the_start(argv: Any) -> None:
     with pytest.raises(ConfigError, match=r"plugin\.pipe\."):
         make_transport("pipe", {"commands": {"it": {"argv": argv}}})
+
+
+@pytest.mark.parametrize("its", [{"environment": {"A=B": "c"}}, {"environment": {"A": "\0"}}, {"directory": "/\0"}])
+def test_what_no_program_can_be_given_stops_the_start(its: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"plugin\.pipe\."):
+        make_transport("pipe", {"commands": {"it": {"argv": ["/bin/true"], **its}}})
 
 
 def test_a_command_runs_as_another_user_where_we_are_root(tmp_path: Path) -> None:

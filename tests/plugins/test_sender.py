@@ -103,6 +103,7 @@ def test_who_logged_in_who_may_relay_and_partners_are_not_looked_at(client: Peer
 def test_a_domain_that_only_exists_inside_can_be_named() -> None:
     with zone() as made:
         assert asked(made, "lp@nowhere.example", domains=["Nowhere.Example"]) == ""
+        assert asked(made, "lp@xn--mnchen-3ya.example", domains=["münchen.example"]) == ""
 
 
 def test_private_addresses_can_be_allowed() -> None:
