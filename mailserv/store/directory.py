@@ -30,8 +30,25 @@ def make(data_dir: Path, disk: Disk) -> None:
 def make_database(path: Path, disk: Disk) -> None:
     """The database, made if need be, with today's schema. One process at a time does so. Raises StoreError."""
     with lock.alone_in(path.parent):
+        _refuse_to_forget(path)
         create_database(path, disk)
         _migrate(path, disk)
+
+
+def _refuse_to_forget(path: Path) -> None:
+    """A new database would know nothing of what is left of an old one: SQLite throws its write-ahead log away, the start
+    of the server its spool files, and a database that is restored afterwards lacks them."""
+    try:
+        if path.exists() and path.stat().st_size:
+            return
+        spool = path.parent / "spool"
+        left = [path.with_name(f"{path.name}-wal"), *(sorted(spool.iterdir())[:1] if spool.is_dir() else ())]
+        found = next((each for each in left if each.exists() and each.stat().st_size), None)
+    except OSError as error:
+        raise store_error(path, error) from error
+    if found is not None:
+        advice = "restore it from a backup, or move what is left of it aside, too"
+        raise StoreUnavailable(f"{path}: it is gone, and {found} is of it ({advice})")
 
 
 def _migrate(path: Path, disk: Disk) -> None:

@@ -52,7 +52,7 @@ def settle(
         _settle(work, owner, settlements, prepared, rows, now)
 
     if not wait and not any(each.file for each in prepared):
-        writer.post(action)
+        writer.post(action, frees=True)
     else:
         with_bounces(writer, spool, prepared, action)
 

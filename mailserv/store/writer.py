@@ -52,10 +52,13 @@ class Work:
 class _Task(Generic[T]):
     """One action on its way. `done` is held until the writer has finished with it."""
 
-    __slots__ = ("action", "done", "error", "octets", "result", "work")
+    __slots__ = ("action", "done", "error", "frees", "octets", "result", "work")
 
-    def __init__(self, action: Callable[[Work], T], octets: int, done: threading.Lock | None) -> None:
+    def __init__(
+        self, action: Callable[[Work], T], octets: int, done: threading.Lock | None, *, frees: bool = False
+    ) -> None:
         self.action = action
+        self.frees = frees
         self.octets = octets
         self.done = done
         self.error: BaseException | None = None
@@ -108,16 +111,16 @@ class Writer:
         done.acquire()
         if task.error is not None:
             error = self._translated(task.error)
-            if frees and isinstance(error, StorageFull) and self._make_room():
+            if frees and self._is_full(error) and self._make_room():
                 return self.run(action, octets)
             raise error
         if task.work is not None and task.work.files:
             self._remove(task.work.files)
         return task.result  # type: ignore[return-value]  # set whenever there is no error
 
-    def post(self, action: Callable[[Work], object]) -> None:
-        """Hand `action` over and return. An error is logged."""
-        self._hand_over(_Task(action, 0, None))
+    def post(self, action: Callable[[Work], object], *, frees: bool = False) -> None:
+        """Hand `action` over and return. An error is logged. `frees`: as `run` has it."""
+        self._hand_over(_Task(action, 0, None, frees=frees))
 
     def close(self) -> None:
         """Commit what was handed over, then end the thread and close the connection. Idempotent."""
@@ -134,6 +137,9 @@ class Writer:
             if self._is_closed:
                 raise StoreUnavailable(f"{self._path}: the store is closed")
             self._tasks.put(task)
+
+    def _is_full(self, error: BaseException) -> bool:
+        return isinstance(self._translated(error), StorageFull)
 
     def _translated(self, error: BaseException) -> BaseException:
         if not isinstance(error, sqlite3.Error):
@@ -250,6 +256,9 @@ class Writer:
         task.error = error
         if task.done is not None:
             task.done.release()
+        elif error is not None and task.frees and self._is_full(error) and self._make_room():
+            task.frees = False
+            self._run_group([task])
         elif error is not None:
             log.error("store_action_failed", file=str(self._path), error=str(error), kind=type(error).__name__)
         elif task.work is not None and task.work.files:

@@ -103,6 +103,22 @@ def test_a_deletion_that_found_no_room_is_tried_again(tmp_path: Path) -> None:
     made.close()
 
 
+@pytest.mark.parametrize("frees", [True, False])
+def test_one_that_nobody_waits_for_is_tried_again_when_it_frees_room(tmp_path: Path, frees: bool) -> None:
+    tries: list[str] = []
+    done: list[int] = []
+
+    def action(work: Work) -> None:
+        if not tries:
+            full(work)
+        done.append(1)
+
+    made = writer(tmp_path, tries)
+    made.post(action, frees=frees)
+    made.close()
+    assert len(tries) == len(done) == int(frees)
+
+
 def test_pages_that_deletions_left_free_count_as_room(tmp_path: Path) -> None:
     class NoRoom:
         f_bavail, f_frsize, f_files, f_favail = 1, 4096, 0, 0

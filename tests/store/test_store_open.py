@@ -116,6 +116,22 @@ def test_a_damaged_database_is_told_by_name_with_what_to_do(store: Store, data_d
     open_store(data_dir, clock).close()  # the failure left no lock behind
 
 
+@pytest.mark.parametrize("left", ["spool/Q1", f"{DATABASE}-wal"])
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_where_the_database_is_gone_no_new_one_throws_away_what_is_left_of_it(
+    data_dir: Path, clock: FakeClock, left: str, exclusive: bool
+) -> None:
+    open_store(data_dir, clock).close()
+    (data_dir / left).write_text("part of a message")
+    for lose in (lambda path: path.write_bytes(b""), Path.unlink):
+        lose(data_dir / DATABASE)
+        with pytest.raises(StoreUnavailable, match=rf"{DATABASE}: it is gone, and .*{left} .*restore it from a backup"):
+            open_store(data_dir, clock, exclusive=exclusive)
+        assert (data_dir / left).exists()
+    (data_dir / left).unlink()
+    open_store(data_dir, clock).close()
+
+
 def test_a_schema_whose_text_is_damaged_is_told_by_name_with_what_to_do(
     store: Store, data_dir: Path, clock: FakeClock
 ) -> None:
