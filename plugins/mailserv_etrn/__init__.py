@@ -13,7 +13,7 @@ from mailserv.mail.address import parse_domain
 from mailserv.mail.extension import SessionView, SMTPExtension, StartQueue, Verb, VerbAnswer
 from mailserv.mail.ip import is_within
 from mailserv.mail.peer import Peer
-from mailserv.mail.plugin import Services
+from mailserv.mail.plugin import Services, reading
 from mailserv.mail.reply import Reply
 from mailserv.mail.values import Network
 
@@ -31,7 +31,7 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether the domain, with `subdomains` all of them too, is the client's."""
         for ours in self.domains:
             whole = ours.startswith("@")
-            name = ours.removeprefix("@").lower()
+            name = parse_domain(ours.removeprefix("@"))
             if (domain == name and (whole or not subdomains)) or (whole and domain.endswith(f".{name}")):
                 return True
         return False
@@ -53,6 +53,10 @@ class Plugin:
 
     def __init__(self, settings: EtrnSettings, services: Services) -> None:
         self._clients = settings.clients
+        with reading(services, "clients.domains"):
+            for client in settings.clients:
+                for name in client.domains:
+                    parse_domain(name.removeprefix("@"))
 
     @hookimpl
     def register_smtp_extensions(self) -> Iterable[SMTPExtension]:

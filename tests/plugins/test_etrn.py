@@ -7,11 +7,16 @@ from collections.abc import Iterator
 import pytest
 from smtp_talk import SmtpTalk
 
+from mailserv.errors import ConfigError
+from mailserv.hooks.host import load_plugins
 from mailserv.settings import Plugins
+from mailserv.testing.clock import FakeClock
 from mailserv.testing.server import MailServer, mail_server
 from mailserv.testing.sink import ScriptedMX
 
-CLIENTS = {"etrn": {"clients": [{"networks": ["127.0.0.0/8"], "domains": ["far.example", "@sub.example"]}]}}
+CLIENTS = {
+    "etrn": {"clients": [{"networks": ["127.0.0.0/8"], "domains": ["far.example", "@sub.example", "München.example"]}]}
+}
 
 
 @pytest.fixture
@@ -52,6 +57,16 @@ def test_at_asks_for_the_subdomains_too(server: MailServer, mx: ScriptedMX, talk
     assert talk.say("ETRN @sub.example").startswith("253 2.0.0 2 pending")
     mx.wait_for_messages(2)
     assert talk.say("ETRN sub.example").startswith(("251", "253"))
+
+
+def test_a_domain_is_a_clients_however_it_is_written(talk: SmtpTalk) -> None:
+    assert talk.say("ETRN XN--mnchen-3ya.example").startswith("251 ")
+
+
+def test_what_is_no_domain_stops_the_start() -> None:
+    values = {"clients": [{"networks": ["192.0.2.1"], "domains": ["@far.example", "far example"]}]}
+    with pytest.raises(ConfigError, match=r"plugin\.etrn\.clients\.domains"):
+        load_plugins(("etrn",), (), None, {"etrn": values}, hostname="mail.example.org", clock=FakeClock())
 
 
 def test_when_nothing_waits_it_is_said(talk: SmtpTalk) -> None:
