@@ -112,7 +112,7 @@ class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     delay_notice: Annotated[Duration, Meta(description="one notice to our own senders after; 0s: none")] = Duration(
         14_400
     )
-    workers: Annotated[int, Meta(ge=1, description="delivery threads")] = 20
+    workers: Annotated[int, Meta(ge=1, le=1000, description="delivery threads")] = 20
     connections_per_destination: Annotated[int, Meta(ge=1, description="at once to one destination")] = 2
     trace_days: Annotated[int, Meta(ge=1, description="days that every message's trace is kept")] = 30
 

@@ -112,6 +112,9 @@ def _kind(hint: Any) -> str:
     bare = _bare(hint)
     if bare in _WORDS:
         least = next((meta.ge for meta in _metas(hint) if meta.ge is not None), None)
+        most = next((meta.le for meta in _metas(hint) if meta.le is not None), None)
+        if most is not None:
+            return f"{_WORDS[bare]}, {least or 0} to {most}"
         return _WORDS[bare] + (f" ≥ {least}" if least else "")
     if get_origin(bare) is Literal:
         return " · ".join(f'"{word}"' for word in get_args(bare))
