@@ -44,7 +44,13 @@ class Submitter:
         self._context = context
 
     def __call__(
-        self, reverse_path: Address, forward_paths: Sequence[Address], content: Content, *, key: str = ""
+        self,
+        reverse_path: Address,
+        forward_paths: Sequence[Address],
+        content: Content,
+        *,
+        key: str = "",
+        smtputf8: bool = False,
     ) -> str:
         context = self._context()
         once = self._once(context, key) if key else None
@@ -54,7 +60,7 @@ class Submitter:
         if headers.count_hops(section) >= context.settings.limits.hops:
             raise SubmitError("it has gone round too often: too many Received fields", retry_later=False)
         resolved = [(path, self._resolve(context, path, reverse_path)) for path in forward_paths]
-        acceptance = self._acceptance(context, reverse_path, resolved, content)
+        acceptance = self._acceptance(context, reverse_path, resolved, content, smtputf8)
         if any(headers.count_delivered_to(section, m.recipient) >= SAME_DELIVERED_TO for m in acceptance.mailboxes):
             raise SubmitError("it has gone round: its recipient has had it twice", retry_later=False)
         return self._accept(context, replace(_examined(acceptance), once=once))
@@ -76,7 +82,9 @@ class Submitter:
             raise SubmitError(f"<{path}>: {refusal}", retry_later=refusal.severity is Severity.TRANSIENT)
         return resolution
 
-    def _acceptance(self, context: Context, reverse_path: Address, resolved: Resolved, content: Content) -> Acceptance:
+    def _acceptance(
+        self, context: Context, reverse_path: Address, resolved: Resolved, content: Content, smtputf8: bool
+    ) -> Acceptance:
         now = context.clock.now()
         queue_id = context.queue_ids.make(now)
         mailboxes: dict[tuple[str, str], MailboxDelivery] = {}
@@ -89,7 +97,7 @@ class Submitter:
             for address, route in resolution.remotes:
                 queued.setdefault(address, QueuedRecipient(address, path, route))
         trace_field = received_here(context.settings.hostname, queue_id, now)
-        is_utf8 = not all(str(address).isascii() for address in (reverse_path, *queued))
+        is_utf8 = smtputf8 or not all(str(address).isascii() for address in (reverse_path, *queued))
         return Acceptance(
             queue_id=queue_id,
             reverse_path=reverse_path,

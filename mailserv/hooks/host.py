@@ -159,6 +159,11 @@ def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runn
     )
     built_in = [("mailserv", mechanism) for mechanism in BUILT_IN]
     problems += _contradictions((owner, f"SASL mechanism {each.name}") for owner, each in [*built_in, *mechanisms])
+    problems += [
+        f"plugin {owner}: {each.keyword!r} with {each.advertise!r} is no keyword with its text"
+        for owner, each in [*extensions, *pop3]
+        if isinstance(each.advertise, str) and not (each.keyword + each.advertise).isprintable()
+    ]
     listeners = _answers(manager, "register_listeners", PluginListener, problems)
     problems += _contradictions((owner, f"service {owner}") for owner, _ in listeners)
     commands = _answers(manager, "register_commands", Command, problems)

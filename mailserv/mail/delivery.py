@@ -38,6 +38,11 @@ class Delivery(Value, frozen=True):
     route: Route
     rows: tuple[QueuedRow, ...]
 
+    @property
+    def is_smtputf8(self) -> bool:
+        """RFC 6531 §3.4: it came by an internationalised transaction."""
+        return "SMTPUTF8" in self.parameters
+
 
 class Attempt(Value, frozen=True):
     """What became of one delivery: an outcome for each row, in the order of `delivery.rows`."""

@@ -105,7 +105,13 @@ class Submit(Protocol):
     """Have a message accepted as if a client had sent it: routed, committed, queued. Any thread."""
 
     def __call__(
-        self, reverse_path: Address, forward_paths: Sequence[Address], content: Content, *, key: str = ""
+        self,
+        reverse_path: Address,
+        forward_paths: Sequence[Address],
+        content: Content,
+        *,
+        key: str = "",
+        smtputf8: bool = False,
     ) -> str:
         """Its queue id, once it is committed. `content` is a whole message with CRLF line ends; a Received field is put
         before it. Raises SubmitError when a recipient is refused, when it has gone round too often, when a CR or LF stands
@@ -114,6 +120,9 @@ class Submit(Protocol):
         `key`: the plugin submits one message with it and no second one, for twice `[queue] give_up`; the queue id is the
         first one's then, and whatever else is given is not looked at. A delivery may come again after a crash: whoever
         submits because of one has its queue id and recipient for a key. "": each is a message of its own.
+
+        `smtputf8`: its header fields may hold UTF-8 (RFC 6532), as those of a message that came with SMTPUTF8; so the next
+        hop must take such mail (RFC 6531 §3.6).
         """
         ...
 
@@ -146,9 +155,15 @@ class _NoDoor:
     """Stands for `submit` there."""
 
     def __call__(
-        self, reverse_path: Address, forward_paths: Sequence[Address], content: Content, *, key: str = ""
+        self,
+        reverse_path: Address,
+        forward_paths: Sequence[Address],
+        content: Content,
+        *,
+        key: str = "",
+        smtputf8: bool = False,
     ) -> str:
-        named = f" as {key}" if key else ""
+        named = (f" as {key}" if key else "") + (", SMTPUTF8" if smtputf8 else "")
         about = f"{content.size} octets from {reverse_path} to {len(forward_paths)}{named}"
         raise SubmitError(f"{about}: no server is running", retry_later=True)
 

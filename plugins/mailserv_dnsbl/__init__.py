@@ -57,7 +57,13 @@ class Plugin:
     @hookimpl
     def check_config(self) -> Iterable[str]:
         for name in self._zones:
-            if not name.strip(".") or not name.isascii() or not name.isprintable() or " " in name:
+            labels = name.rstrip(".").split(".")
+            if (
+                not name.isascii()
+                or not name.isprintable()
+                or " " in name
+                or not all(0 < len(each) < 64 for each in labels)
+            ):
                 yield f"zones: {name!r} is no domain like zen.spamhaus.org"
 
     @hookimpl

@@ -72,7 +72,7 @@ class ForwardTransport:
         reverse_path = self._rewriting.forward(delivery.reverse_path, parse_mailbox(user).domain)
         try:
             content, key = PrefixedContent(mark, delivery.content), f"{delivery.queue_id} {row.forward_path.key}"
-            queue_id = self._submit(reverse_path, targets, content, key=key)
+            queue_id = self._submit(reverse_path, targets, content, key=key, smtputf8=delivery.is_smtputf8)
         except SubmitError as error:
             said = printable(str(error), 200)
             if error.retry_later:

@@ -149,7 +149,9 @@ class ListTransport:
         if not self._services.table.get(singly):
             key = f"{delivery.queue_id} {found.address.key}"
             try:
-                queue_id = self._services.submit(found.role("bounces"), members, content, key=key)
+                queue_id = self._services.submit(
+                    found.role("bounces"), members, content, key=key, smtputf8=delivery.is_smtputf8
+                )
                 return Delivered(Reply(250, "2.0.0", f"Posted to {len(members)} members as {queue_id}"))
             except SubmitError as error:
                 if error.retry_later:
@@ -169,7 +171,7 @@ class ListTransport:
         if table.get(mark):
             return None
         try:
-            self._services.submit(found.role("bounces"), [member], content, key=mark)
+            self._services.submit(found.role("bounces"), [member], content, key=mark, smtputf8=delivery.is_smtputf8)
         except SubmitError as error:
             if error.retry_later:
                 return error

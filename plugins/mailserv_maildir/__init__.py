@@ -65,6 +65,10 @@ class MaildirTransport:
         self._started = services.now()
         with reading(services, "path"):
             self._default = Template.parse(settings.path)
+            if settings.domains and not self._default.tells_apart:
+                raise ValueError(
+                    "all who are in `domains` would have one Maildir; {local_part} or {address} is wanted in it"
+                )
         with reading(services, "domains"):
             self._domains = frozenset(map(parse_domain, settings.domains))
         self._parse = lru_cache(maxsize=256)(Template.parse)

@@ -35,6 +35,11 @@ class Template:
             raise ValueError(f'"{text}": a path without ".." is wanted')
         return cls(text, Path(text.partition("{")[0].rpartition("/")[0] or "/"))
 
+    @property
+    def tells_apart(self) -> bool:
+        """Two users of one domain have two Maildirs."""
+        return "{local_part}" in self.text or "{address}" in self.text
+
     def folder(self, address: Address) -> Path:
         """The Maildir of one recipient."""
         names = {

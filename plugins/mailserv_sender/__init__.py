@@ -43,6 +43,9 @@ class Plugin:
         self._settings = settings
         with reading(services, "domains"):
             self._domains = frozenset(map(parse_domain, settings.domains))
+        with reading(services, "time_limit"):
+            if not settings.time_limit:
+                raise ValueError("must be longer than nothing: every stranger would be told to come again")
         self._dns = services.dns
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="sender")
         self._monotonic = services.monotonic

@@ -9,6 +9,7 @@ import pytest
 from smtp_talk import SmtpTalk
 
 from mailserv import hookimpl
+from mailserv.errors import ConfigError
 from mailserv.mail.address import Address
 from mailserv.mail.extension import LookUp, Parameter, SMTPExtension, StartQueue, Verb
 from mailserv.testing.server import MailServer, mail_server
@@ -98,3 +99,17 @@ def test_a_keyword_that_cannot_be_told_is_not_advertised(talk: SmtpTalk) -> None
 def test_a_payload_of_unknown_length_ends_the_session(talk: SmtpTalk) -> None:
     assert talk.say("XBRING 4").startswith("501")
     assert talk.is_closed()
+
+
+@pytest.mark.parametrize(("keyword", "text"), [("XTWO", "one\r\n250 XMORE"), ("X\nTWO", ""), ("XTWO", "\0")])
+def test_a_keyword_that_is_more_than_a_line_stops_the_start(keyword: str, text: str) -> None:
+    class Two:
+        def __init__(self, settings: None, services: object) -> None:
+            """Nothing is kept."""
+
+        @hookimpl
+        def register_smtp_extensions(self) -> Iterable[SMTPExtension]:
+            yield SMTPExtension(keyword, text)
+
+    with pytest.raises(ConfigError, match="^plugin two: .* is no keyword with its text"), mail_server(plugins=[Two]):
+        pass

@@ -174,7 +174,7 @@ def test_a_list_that_hangs_is_not_waited_for() -> None:
         names.release.set()
 
 
-@pytest.mark.parametrize("zone", ["", ".", "two words.test", "bücher.test", "a\r\nb"])
+@pytest.mark.parametrize("zone", ["", ".", "two words.test", "bücher.test", "a\r\nb", "a..test", "a" * 64 + ".test"])
 def test_a_zone_that_is_no_domain_is_refused_at_start(lists: FakeZone, zone: str) -> None:
     with pytest.raises(ConfigError, match=r"^plugin\.dnsbl\.zones: "):
         Client(lists, zones=[{"zone": zone}])

@@ -55,6 +55,13 @@ def test_a_message_is_accepted_anew_for_the_targets_under_our_own_reverse_path()
     assert content == b"Delivered-To: info@example.org\r\n" + CONTENT
 
 
+@pytest.mark.parametrize("parameters", [{}, {"SMTPUTF8": ""}])
+def test_an_internationalised_message_stays_one(parameters: dict[str, str]) -> None:
+    submitted = Submitted()
+    deliver(make(submitted), parameters=parameters)
+    assert submitted.smtputf8 == [bool(parameters)]
+
+
 def test_a_bounce_goes_out_under_the_null_reverse_path() -> None:
     submitted = Submitted()
     deliver(make(submitted), reverse_path="")
@@ -196,6 +203,20 @@ def test_the_null_path_stays_null() -> None:
 
 
 # In the server.
+
+
+def test_what_came_with_smtputf8_goes_on_with_it() -> None:
+    settings = {"secret": "a long random text", "users": {ALICE: {"to": [FAR]}}}
+    with ScriptedMX() as far:
+        routes = {"far.example": f"smtp:[{far.host}]:{far.port}"}
+        with mail_server(plugins=Plugins(enabled=("forward",)), plugin={"forward": settings}, routes=routes) as ours:
+            host, port = ours.address("smtp")
+            with smtplib.SMTP(host, port) as client:
+                for options in ([], ["SMTPUTF8", "BODY=8BITMIME"]):
+                    client.sendmail(CAROL, [ALICE], "Subject: Grüße\r\n\r\nHi.\r\n".encode(), options)
+            ours.wait_for_empty_queue()
+        mails = [command for command in far.commands if command.startswith("MAIL")]
+        assert sorted("SMTPUTF8" in mail for mail in mails) == [False, True]  # RFC 6531 §3.6
 
 
 def test_hook_expand_recipient_brings_a_bounce_back_through_two_servers() -> None:

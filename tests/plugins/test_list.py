@@ -108,6 +108,14 @@ def test_what_has_been_on_another_list_is_none() -> None:
     assert len(submitted.messages) == 1
 
 
+@pytest.mark.parametrize("parameters", [{}, {"SMTPUTF8": ""}])
+def test_an_internationalised_message_stays_one(parameters: dict[str, str]) -> None:
+    gone = SubmitError("<bob@example.org>: no such user", retry_later=False)
+    submitted = Submitted(lambda paths: gone if paths == [BOB] or len(paths) > 1 else None)
+    post(make(submitted), parameters=parameters)
+    assert submitted.smtputf8 == [bool(parameters)]
+
+
 @pytest.mark.parametrize("size", [0, 400_000])
 def test_list_fields_of_others_are_taken_out_so_that_each_is_there_once(size: int) -> None:
     """RFC 2369 §3 and §4, RFC 2919 §3: another list's, or a member's who would like to be unsubscribed from."""

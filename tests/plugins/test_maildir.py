@@ -245,6 +245,12 @@ def test_a_path_that_cannot_be_meant_stops_the_start(path: str) -> None:
         make_transport("maildir", {"path": path})
 
 
+def test_users_who_would_share_a_maildir_stop_the_start() -> None:
+    settings = {"domains": ["example.org"], "path": "/var/mail/{domain}"}
+    with pytest.raises(ConfigError, match=r"^plugin\.maildir\.path: all who are in `domains` would have one Maildir"):
+        make_transport("maildir", settings)
+
+
 # In the server.
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from policing import envelope, make_plugins, peer
 
+from mailserv.errors import ConfigError
 from mailserv.hooks.rooms import Rooms
 from mailserv.mail.peer import Peer
 from mailserv.resolver import Resolver
@@ -185,3 +186,8 @@ def test_mail_that_waited_for_a_dead_name_server_passes_when_it_is_back() -> Non
         made.mend("dead.example")
         assert sent(running, "carol@dead.example") == ""
         running.wait_for_mail(ALICE)
+
+
+def test_no_time_to_answer_in_stops_the_start() -> None:
+    with pytest.raises(ConfigError, match=r"^plugin\.sender\.time_limit: must be longer than nothing"):
+        make_plugins("sender", {"time_limit": "0s"})
