@@ -111,5 +111,5 @@ def test_a_keyword_that_is_more_than_a_line_stops_the_start(keyword: str, text: 
         def register_smtp_extensions(self) -> Iterable[SMTPExtension]:
             yield SMTPExtension(keyword, text)
 
-    with pytest.raises(ConfigError, match="^plugin two: .* is no keyword with its text"), mail_server(plugins=[Two]):
+    with pytest.raises(ConfigError, match=r"^plugin two: .* is no keyword with its text"), mail_server(plugins=[Two]):
         pass
