@@ -8,6 +8,7 @@ from mailserv import metrics
 from mailserv.accept.context import Context
 from mailserv.errors import StoreError
 from mailserv.filter import headers
+from mailserv.hooks.kinds import is_address
 from mailserv.logging import get_logger
 from mailserv.mail.address import Address
 from mailserv.mail.fields import printable, received_here, return_path_prefix
@@ -52,6 +53,8 @@ class Submitter:
         key: str = "",
         smtputf8: bool = False,
     ) -> str:
+        if not all(map(is_address, (reverse_path, *forward_paths))):
+            raise SubmitError("one of its addresses is none", retry_later=False)
         context = self._context()
         once = self._once(context, key) if key else None
         if once is not None and (earlier := self._earlier(context, once.key)):
@@ -61,7 +64,8 @@ class Submitter:
             raise SubmitError("it has gone round too often: too many Received fields", retry_later=False)
         resolved = [(path, self._resolve(context, path, reverse_path)) for path in forward_paths]
         acceptance = self._acceptance(context, reverse_path, resolved, content, smtputf8)
-        if any(headers.count_delivered_to(section, m.recipient) >= SAME_DELIVERED_TO for m in acceptance.mailboxes):
+        seen = headers.delivered_to(section)
+        if any(seen[each.recipient.casefold()] >= SAME_DELIVERED_TO for each in acceptance.mailboxes):
             raise SubmitError("it has gone round: its recipient has had it twice", retry_later=False)
         return self._accept(context, replace(_examined(acceptance), once=once))
 

@@ -283,7 +283,8 @@ class Transaction:
         section = self._sink.header_section
         if b"elivered-" not in section:
             return False
-        return any(headers.count_delivered_to(section, m.recipient) >= SAME_DELIVERED_TO for m in acceptance.mailboxes)
+        seen = headers.delivered_to(section)
+        return any(seen[each.recipient.casefold()] >= SAME_DELIVERED_TO for each in acceptance.mailboxes)
 
     def _accepted(self, acceptance: Acceptance) -> None:
         metrics.accepted(self._peer.service).inc()

@@ -11,6 +11,7 @@ from itertools import chain, groupby, zip_longest
 
 from mailserv.errors import ResolverError
 from mailserv.mail.address import literal_address
+from mailserv.mail.ip import plain_ip
 from mailserv.mail.outcome import Deferred, Failed
 from mailserv.mail.reply import Reply
 from mailserv.resolver import MxHost, Resolver
@@ -18,6 +19,7 @@ from mailserv.resolver import MxHost, Resolver
 SMTP_PORT = 25
 MAX_TARGETS = 5  # addresses tried for one message; RFC 5321 §5.1 asks for at least two
 MAX_HOSTS = 20  # MX hosts looked up; a domain with hundreds of them must not keep a worker
+LOOPBACK = {4: "127.0.0.1", 6: "::1"}  # what connecting to 0.0.0.0 and :: reaches
 
 NULL_MX = Reply(556, "5.1.10", "The domain takes no mail: null MX (RFC 7505)")
 NO_SUCH_DOMAIN = Reply(550, "5.1.2", "There is no such domain in DNS")
@@ -63,12 +65,14 @@ class Ourselves:
 
     def is_target(self, target: Target) -> bool:
         """Whether connecting there would reach this very server."""
-        if (target.ip, target.port) in self.listening:
+        ip = ipaddress.ip_address(target.ip)
+        if ip.is_unspecified:
+            ip = ipaddress.ip_address(LOOPBACK[ip.version])
+        if (str(ip), target.port) in self.listening:
             return True
         if not {("0.0.0.0", target.port), ("::", target.port)} & set(self.listening):
             return False
-        ip = ipaddress.ip_address(target.ip)  # connecting to 0.0.0.0 reaches the machine itself
-        return ip.is_loopback or ip.is_unspecified or self.is_local(target.ip)
+        return ip.is_loopback or self.is_local(str(ip))
 
 
 def find_targets(
@@ -159,9 +163,10 @@ def _find_exchangers(
 def _addresses(host: str, resolver: Resolver) -> tuple[str, ...]:
     """A host's addresses; an MX that names an IP address breaks RFC 5321 §5.1 but is plain enough to be followed."""
     try:
-        return (str(ipaddress.ip_address(host)),)
+        found: Iterable[str] = (str(ipaddress.ip_address(host)),)
     except ValueError:
-        return resolver.addresses(host)
+        found = resolver.addresses(host)
+    return tuple(dict.fromkeys(map(plain_ip, found)))  # IPv4 in IPv6 clothes is reached as what it is, and known for it
 
 
 def _interleaved(ips: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ an empty line (`separator`), else the first line would become the end of our fie
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from mailserv.errors import AddressSyntaxError
 from mailserv.mail.address import Address, parse_domain
@@ -19,9 +20,8 @@ from mailserv.mail.peer import Peer
 __all__ = [
     "clean",
     "complete_submission",
-    "count_delivered_to",
     "count_hops",
-    "has_delivered_to",
+    "delivered_to",
     "received_field",
     "return_path_prefix",
     "separator",
@@ -127,13 +127,7 @@ def count_hops(header_section: bytes) -> int:
     return len(_RECEIVED.findall(header_section))
 
 
-def count_delivered_to(header_section: bytes, recipient: str) -> int:
-    """How many Delivered-To fields name `recipient`. Case does not count."""
-    wanted = recipient.casefold()
+def delivered_to(header_section: bytes) -> Counter[str]:
+    """How many Delivered-To fields name each address. Case does not count: they are casefolded."""
     values = (found.group(1).strip(b" \t<>") for found in _DELIVERED_TO.finditer(header_section))
-    return sum(value.decode("utf-8", "replace").casefold() == wanted for value in values)
-
-
-def has_delivered_to(header_section: bytes, address: Address) -> bool:
-    """Whether the message has been in this mailbox before."""
-    return count_delivered_to(header_section, str(address)) > 0
+    return Counter(value.decode("utf-8", "replace").casefold() for value in values)

@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 
 import pluggy
 
-from mailserv.mail.address import Address
+from mailserv.errors import AddressSyntaxError
+from mailserv.mail.address import Address, parse_path
 from mailserv.mail.auth_result import AuthResult
 from mailserv.mail.finding import Finding
 from mailserv.mail.message import BytesContent
@@ -79,14 +80,14 @@ def is_resolution(answer: object) -> bool:
     """A Resolution whose parts are what they say."""
     if not isinstance(answer, Resolution) or (answer.refusal is not None and not is_reply(answer.refusal)):
         return False
-    mailboxes = all(isinstance(account, str) and isinstance(reached, Address) for account, reached in answer.mailboxes)
-    remotes = all(isinstance(reached, Address) and is_route(route) for reached, route in answer.remotes)
+    mailboxes = all(isinstance(account, str) and is_address(reached) for account, reached in answer.mailboxes)
+    remotes = all(is_address(reached) and is_route(route) for reached, route in answer.remotes)
     return mailboxes and remotes and all(isinstance(step, str) and step.isprintable() for step in answer.steps)
 
 
 def is_addresses(answer: object) -> bool:
     """A list or tuple of addresses that mail can go to."""
-    return isinstance(answer, list | tuple) and all(isinstance(a, Address) and not a.is_null for a in answer)
+    return isinstance(answer, list | tuple) and all(is_address(a) and not a.is_null for a in answer)
 
 
 def is_route(answer: object) -> bool:
@@ -180,8 +181,14 @@ def _is_message(answer: object) -> bool:
 
 
 def is_address(answer: object) -> bool:
-    """An address, the null one too."""
-    return isinstance(answer, Address)
+    """An address that stays one on the wire and in a header field, the null one too."""
+    if not isinstance(answer, Address):
+        return False
+    try:
+        _, after = parse_path(f"<{answer}>")
+    except AddressSyntaxError:
+        return False
+    return not after
 
 
 def is_text(answer: object) -> bool:

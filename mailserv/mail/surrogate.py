@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from email.header import Header
-from email.utils import formataddr, getaddresses
+from email.utils import formataddr
+
+from mailserv.mail.address_list import read_addresses
 
 INVALID = "invalid@internationalized-address.invalid"  # RFC 6858 §2.1: nobody can answer to it, and nobody shall
 ADDRESSES = frozenset(
@@ -38,7 +40,7 @@ def _replaced(field: bytes) -> bytes:
         case "content-type" | "content-disposition":
             text = _PARAMETER.sub(lambda found: found.group() if found.group().isascii() else "", value)
         case word if word.encode() in ADDRESSES:
-            text = ",\r\n ".join(_address(*pair) for pair in getaddresses([value]))
+            text = ",\r\n ".join(_address(*pair) for pair in read_addresses(value)) or f"<{INVALID}>"
         case _:
             return b""
     return f"{label}: {text}".encode("ascii") if text.isascii() else b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from mailserv.errors import PluginError, StoreError
@@ -92,15 +93,17 @@ class Login:
         address = result.address
         if not context.maildrops.acquire(address):
             return Refused(IN_USE)
-        try:
-            opened = open_maildrop(context.store, context.runner, address, context.maildrops.listings)
-            if not self.is_utf8 and opened.snapshot.has_utf8:
-                opened = WithSurrogates(opened)
+        with ExitStack() as undo:
+            undo.callback(context.maildrops.release, address)  # whatever it is that keeps it from being opened
+            try:
+                opened = open_maildrop(context.store, context.runner, address, context.maildrops.listings)
+                if not self.is_utf8 and opened.snapshot.has_utf8:
+                    opened = WithSurrogates(opened)
+            except (StoreError, PluginError) as error:
+                _log.error("maildrop_unavailable", session=self._peer.session_id, login=address, error=str(error))
+                return Refused(LATER)
+            undo.pop_all()
             return Opened(address, opened)
-        except (StoreError, PluginError) as error:
-            context.maildrops.release(address)
-            _log.error("maildrop_unavailable", session=self._peer.session_id, login=address, error=str(error))
-            return Refused(LATER)
 
 
 def _text(failure: Reply) -> str:

@@ -27,7 +27,9 @@ from mailserv_pipe.sysexits import TOO_SLOW, outcome_of
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 NO_COMMAND = Reply(451, "4.3.5", "The next hop of this recipient is not set up correctly")
 LOOKS_LIKE_AN_OPTION = Reply(550, "5.1.3", "This address begins with - and is not given to a command")
+SHELLS = frozenset(["sh", "ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "tcsh", "zsh"])
 _PLACE = re.compile(r"\{(sender|recipient|queue_id)\}")
+_SCRIPT_FOLLOWS = re.compile("-[A-Za-z]*c[A-Za-z]*")
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,10 +131,20 @@ def _look_at(command: Command) -> None:
         raise ValueError("argv begins with a program's whole path, /usr/bin/…")
     if _PLACE.search(command.argv[0]):
         raise ValueError("argv: no address says which program is run")
+    if _PLACE.search(_script(command.argv)):
+        raise ValueError('argv: a shell would run what an address says; behind its script one is an argument, its "$1"')
     if any("=" in name for name in command.environment):
         raise ValueError("environment: no name of a variable has a =")
     if "\0" in "".join((*command.argv, command.directory, *chain(*command.environment.items()))):
         raise ValueError("nothing that a program is given has a NUL")
+
+
+def _script(argv: Iterable[str]) -> str:
+    """What a shell among these words runs, as sh -c does; "" without one."""
+    words = iter(argv)
+    if any(os.path.basename(word) in SHELLS for word in words) and any(map(_SCRIPT_FOLLOWS.fullmatch, words)):
+        return next((word for word in words if not word.startswith("-")), "")
+    return ""
 
 
 def _about(delivery: Delivery, row: QueuedRow) -> Mapping[str, str]:

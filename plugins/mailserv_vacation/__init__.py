@@ -95,7 +95,9 @@ class VacationTransport:
         if reason:
             return f"No answer: {reason}"
         now, sender = self._services.now(), delivery.reverse_path
-        digest = hashlib.sha256(f"{user.address.key} {sender.key}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        local_part = sender.local_part.partition("+")[0] or sender.local_part  # carol+a is carol
+        asked = f"{user.address.key} {Address(local_part, sender.domain).key}"
+        digest = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         try:
             # First the mark: a crash in between costs an answer, and never makes two. By a count, because two workers may
             # have a message of this sender each.

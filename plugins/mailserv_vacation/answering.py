@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from email import message_from_string, policy
-from email.message import EmailMessage
-from email.utils import getaddresses
+from email import policy
+from email.message import EmailMessage, Message
+from email.parser import HeaderParser
 
 from mailserv.mail.address import Address, parse_mailbox
+from mailserv.mail.address_list import read_addresses
 from mailserv.mail.fields import date_time, printable
 
 # RFC 3834 §2: no person is behind these local-parts.
@@ -19,6 +20,7 @@ _NOBODY = re.compile(
 )
 SUBJECT = 200  # characters of the subject that go into ours
 REFERENCES = 900  # octets; a longer field would only be broken by somebody
+LOOKED_AT = 10 * REFERENCES  # characters of a field that are looked at for them: its end
 
 
 def why_not(reverse_path: Address, header: bytes, mine: Iterable[str]) -> str:
@@ -38,8 +40,8 @@ def why_not(reverse_path: Address, header: bytes, mine: Iterable[str]) -> str:
     if suppressed & {"all", "oof", "autoreply"}:
         return "it asks for no answer"
     fields = ("To", "Cc", "Bcc", "Resent-To", "Resent-Cc")
-    named = getaddresses([str(value) for name in fields for value in message.get_all(name, [])])
-    if {_key(address) for _, address in named}.isdisjoint(mine):
+    values = [str(value) for name in fields for value in message.get_all(name, [])]
+    if {_key(address) for value in values for _, address in read_addresses(value)}.isdisjoint(mine):
         return "it is not addressed to the user"  # RFC 3834 §2: lists that do not say so, blind copies
     return ""
 
@@ -77,12 +79,15 @@ def _key(text: str) -> str:
 
 def _ids(value: object) -> str:
     """Message identifiers that may stand in a field of ours: the last ones of too many."""
-    found = re.findall(r"<[!-;=?-~]{3,250}>", str(value or ""))
+    found = re.findall(r"<[!-;=?-~]{3,250}>", str(value or "")[-LOOKED_AT:])
     while sum(map(len, found)) > REFERENCES:
         del found[0]
     return " ".join(found)
 
 
-def _parse(header: bytes) -> EmailMessage:
-    """By compat32's lenient rules: a header section of a stranger never raises. UTF-8 is read as such (RFC 6532 §3)."""
-    return message_from_string(header.decode("utf-8", "replace"), policy=policy.compat32)  # type: ignore[arg-type]
+def _parse(header: bytes) -> Message:
+    """By compat32's lenient rules: a header section of a stranger never raises. UTF-8 is read as such (RFC 6532 §3).
+
+    Nothing is made of Content-Type: the library takes the square of its parameters to find a boundary.
+    """
+    return HeaderParser(policy=policy.compat32).parsestr(header.decode("utf-8", "replace"))

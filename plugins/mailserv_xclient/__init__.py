@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Annotated
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from mailserv import hookimpl
 from mailserv.mail import reply
 from mailserv.mail.extension import Become, SessionView, SMTPExtension, Verb, VerbAnswer
-from mailserv.mail.ip import is_within
+from mailserv.mail.ip import is_within, parse_ip
 from mailserv.mail.peer import Peer
 from mailserv.mail.plugin import Services
 from mailserv.mail.reply import Reply
@@ -54,7 +54,7 @@ def claimed(peer: Peer, found: dict[str, str]) -> Peer | None:
     ip = found.get("ADDR", peer.ip) or NO_ADDRESS
     port, helo = found.get("PORT") or "0", found.get("HELO", "")
     try:
-        ip = str(ipaddress.ip_address(re.sub(r"(?i)^ipv6:", "", ip)))
+        ip = str(parse_ip(re.sub(r"(?i)^ipv6:", "", ip)))  # without a zone, which may hold any character
     except ValueError:
         return None
     if not (port.isascii() and port.isdigit() and len(port) < 6) or (helo and not _HELO.fullmatch(helo)):
@@ -70,6 +70,15 @@ class Plugin:
 
     def __init__(self, settings: XclientSettings, services: Services) -> None:
         self._networks = settings.networks
+
+    @hookimpl
+    def check_config(self) -> Iterable[str]:
+        v4 = [network for network in self._networks if isinstance(network, IPv4Network)]
+        v6 = [network for network in self._networks if isinstance(network, IPv6Network)]
+        merged: list[Network] = [*collapse_addresses(v4), *collapse_addresses(v6)]
+        for network in merged:
+            if not network.prefixlen:
+                yield f"networks: {network} is everybody: that is an open relay"
 
     @hookimpl
     def register_smtp_extensions(self) -> Iterable[SMTPExtension]:

@@ -117,6 +117,7 @@ def test_large_content_goes_through_a_file(server: MailServer) -> None:
     [
         (parse_mailbox("who@example.org"), b"", "550 5.1.1", False),
         (Address("", ""), b"", "501", False),
+        (Address("alice", "example.org\r\nSubject: forged"), b"", "is none", False),
         (ALICE, b"Received: x\r\n" * 100, "too many Received", False),
         (ALICE, b"Delivered-To: alice@example.org\r\n" * 2, "gone round", False),
     ],

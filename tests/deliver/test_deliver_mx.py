@@ -45,6 +45,8 @@ RECORDS = {
     "second.test": ["MX 10 a.test.", "MX 20 me.test.", "MX 20 b.test.", "MX 30 c.test."],
     "address.test": ["MX 10 a.test.", "MX 20 other.test."],
     "other.test": ["A 192.0.2.99"],
+    "dressed.test": ["AAAA ::ffff:c000:233"],
+    "undressed.test": ["AAAA ::ffff:0:0"],
     "inward.test": ["MX 10 local.test."],
     "crowd.test": [*[f"MX {n} missing{n}.test." for n in range(10, 40)], "MX 50 a.test."],
     "many.test": [f"MX {n} h{n}.test." for n in range(10, 20)],
@@ -56,7 +58,7 @@ RECORDS = {
 }
 OURSELVES = Ourselves(
     "me.test",
-    {("192.0.2.99", 25), ("0.0.0.0", 25), ("192.0.2.50", 2525)},
+    {("192.0.2.99", 25), ("0.0.0.0", 25), ("192.0.2.50", 2525), ("127.0.0.1", 2527), ("::1", 2527)},
     is_local={"192.0.2.51", "2001:db8::51"}.__contains__,
 )
 
@@ -137,6 +139,11 @@ def test_equal_preferences_are_shuffled_and_stay_before_the_others(resolver):
         ("[192.0.2.51]:25", LOOPS_BACK),
         ("[2001:db8::51]:25", LOOPS_BACK),
         ("[0.0.0.0]:25", LOOPS_BACK),
+        ("[0.0.0.0]:2527", LOOPS_BACK),
+        ("[::]:2527", LOOPS_BACK),
+        ("[::ffff:192.0.2.50]:2525", LOOPS_BACK),
+        ("dressed.test", LOOPS_BACK),
+        ("undressed.test", LOOPS_BACK),
     ],
 )
 def test_a_domain_that_can_take_no_mail_fails(resolver, next_hop, reply):

@@ -214,11 +214,8 @@ def test_a_mailbox_is_recognised_in_delivered_to() -> None:
     alice = Address("alice", "example.org")
     prefix = headers.return_path_prefix(Address("", ""), alice)
     section = prefix + b"Delivered-To: <ALICE@example.org>\r\nX: Delivered-To: alice@example.org\r\n"
-    assert headers.count_delivered_to(section, "alice@example.org") == 2
-    assert headers.has_delivered_to(section, alice)
-    assert not headers.has_delivered_to(section, Address("lice", "example.org"))
-    assert not headers.has_delivered_to(section, Address("alice+tag", "example.org"))
-    assert not headers.has_delivered_to(b"Delivered-To: \xff\r\n", alice)
+    assert headers.delivered_to(section) == {"alice@example.org": 2}
+    assert headers.delivered_to(b"Delivered-To: \xff\r\n")[str(alice)] == 0
 
 
 @pytest.mark.parametrize(
@@ -246,7 +243,7 @@ def test_a_megabyte_of_hostile_header_takes_little_time(section: bytes) -> None:
     complete(section)
     complete(b"A: b\r\n" + section)
     headers.count_hops(section)
-    headers.has_delivered_to(section, Address("alice", "example.org"))
+    headers.delivered_to(section)
     headers.separator(section)
     header_section(BytesContent(section))
     assert time.process_time() - before < 1.0

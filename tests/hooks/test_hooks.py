@@ -156,6 +156,27 @@ def test_hook_resolve_recipient_is_the_whole_answer_and_counts_as_ours(tmp_path:
             assert asked[0] == "box@virtual.example"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        'Resolution(remotes=((Address("a\\r\\nDATA", "far.example"), Route("smtp", "far.example")),))',
+        'Resolution(remotes=((Address("a", "far.example> NOTIFY=NEVER"), Route("smtp", "far.example")),))',
+        'Resolution(mailboxes=(("alice@example.org", Address("a", "b\\r\\nSubject: forged")),))',
+    ],
+)
+def test_hook_resolve_recipient_gives_addresses_and_no_commands(tmp_path: Path, answer: str) -> None:
+    body = f"""
+    @hookimpl
+    def resolve_recipient(self):
+        return {answer}
+    """
+    with plugin_server(tmp_path, body) as (server, _):
+        with session(server) as client:
+            client.mail(CAROL)
+            assert client.rcpt(ALICE)[0] == 451
+        server.wait_for_log("plugin_lied", plugin="probe")
+
+
 def test_hook_resolve_recipient_of_two_that_know_an_address_the_first_in_enabled_is_the_only_one() -> None:
     class Known:
         account = ALICE

@@ -48,6 +48,16 @@ def test_a_field_becomes(field: str, surrogate: str | None) -> None:
     assert in_ascii(b"A: 1\r\n" + f"{field}\r\n".encode() + b"Z: 2\r\n") == b"A: 1\r\n" + got + b"Z: 2\r\n"
 
 
+@pytest.mark.parametrize("value", ["ø" + "(" * 5000, "ø:" * 5000, "ø" * 20_000])
+def test_what_cannot_be_read_as_addresses_is_nobody_s(value: str) -> None:
+    assert in_ascii(f"From: {value}\r\n".encode()) == f"From: <{INVALID}>\r\n".encode()
+
+
+def test_of_more_addresses_than_anybody_writes_the_first_are_shown() -> None:
+    got = in_ascii(("To: all:" + "ø@x," * 50_000 + ";\r\n").encode())
+    assert 1000 < got.count(INVALID.encode()) < 5000
+
+
 def test_a_long_subject_is_folded_and_read_back_whole() -> None:
     subject = "ø" * 300
     got = in_ascii(f"Subject: {subject}\r\n".encode())

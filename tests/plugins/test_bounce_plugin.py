@@ -88,6 +88,14 @@ def test_others_hear_as_ever(settings: dict[str, Any]) -> None:
         assert b"gone1@far.example" in bounce
 
 
+def test_an_address_with_another_tag_has_no_notices_of_its_own() -> None:
+    with bouncing(per_hour=1) as server:
+        server.send("alice+1@example.org", ["gone1@far.example"], b"Hi.\r\n", login=(ALICE, "secret"))
+        server.wait_for_mail(ALICE)
+        server.send("alice+2@example.org", ["gone1@far.example"], b"Hi.\r\n", login=(ALICE, "secret"))
+        server.wait_for_log("notice_stopped", why="bounce: <alice+2@example.org> had 1 this hour")
+
+
 def test_no_more_notices_an_hour_than_may_be() -> None:
     clock = FakeClock()
     with bouncing(clock, per_hour=2) as server:

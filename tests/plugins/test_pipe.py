@@ -236,6 +236,24 @@ def test_an_argv_without_a_whole_path_stops_the_start(argv: Any) -> None:
         make_transport("pipe", {"commands": {"it": {"argv": argv}}})
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["/bin/sh", "-c", "new-ticket {recipient}"],
+        ["/usr/bin/env", "A=b", "bash", "-o", "pipefail", "-ec", "--", "new-ticket '{sender}' | cat"],
+    ],
+)
+def test_an_address_is_no_part_of_a_shell_s_script(argv: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"plugin\.pipe\.commands\.it: argv: a shell"):
+        make_transport("pipe", {"commands": {"it": {"argv": argv}}})
+
+
+def test_a_shell_s_script_may_have_an_address_as_an_argument() -> None:
+    script = ["/bin/sh", "-c", 'echo "<$1>"', "sh", "{recipient}"]
+    outcome = deliver(script, make_delivery("pipe:it", "alice+`id`@example.org"))
+    assert "<alice+`id`@example.org>" in outcome.reply.text
+
+
 @pytest.mark.parametrize("its", [{"environment": {"A=B": "c"}}, {"environment": {"A": "\0"}}, {"directory": "/\0"}])
 def test_what_no_program_can_be_given_stops_the_start(its: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"plugin\.pipe\."):

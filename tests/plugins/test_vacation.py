@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from email import message_from_bytes, policy
 from typing import Any
 
@@ -64,6 +65,16 @@ def test_an_answer_goes_to_the_reverse_path_from_the_null_one() -> None:
     assert sent["In-Reply-To"] == "<2@far.example>"
     assert sent["References"] == "<1@far.example> <2@far.example>"
     assert sent.get_content().splitlines() == ["I am away.", "Grüße"]
+
+
+def test_an_address_with_another_tag_is_no_other_sender() -> None:
+    submitted = Submitted()
+    plugin = make(submitted)
+    receive(plugin, reverse_path="carol+1@far.example")
+    assert "has had one" in receive(plugin, reverse_path="carol+2@far.example")
+    assert "has had one" in receive(plugin)
+    receive(plugin, reverse_path="+1@far.example")
+    assert [paths for _, paths, _ in submitted.messages] == [["carol+1@far.example"], ["+1@far.example"]]
 
 
 def test_a_sender_gets_one_answer_in_a_while_and_each_sender_gets_one() -> None:
@@ -194,6 +205,25 @@ def test_no_header_section_of_a_stranger_breaks_it(header: bytes, subject: str) 
     assert made.isascii()
     assert made.count(b"\r\n\r\n") >= 1
     assert message_from_bytes(made, policy=policy.default)["To"] == CAROL
+
+
+@pytest.mark.parametrize("to", ["(" * 5000, "a:" * 5000, "all:" + "a," * 200_000])
+def test_no_list_of_recipients_is_too_deep_or_too_long(to: str) -> None:
+    assert receive(make(Submitted()), f"To: {to}\r\n\r\nHello.\r\n".encode()).startswith("No answer: ")
+
+
+def test_content_type_is_not_looked_at() -> None:
+    before = time.process_time()
+    receive(make(Submitted()), b"Content-Type: multipart/mixed" + b"; a" * 330_000 + b"\r\n" + MESSAGE)
+    assert time.process_time() - before < 2.0
+
+
+def test_of_any_number_of_references_the_last_ones_are_answered() -> None:
+    alice, carol = parse_mailbox(ALICE), parse_mailbox(CAROL)
+    header = b"Message-ID: <now@x>\r\nReferences: " + b"<a@b>" * 200_000 + b" <last@x>\r\n"
+    made = message_from_bytes(answer(alice, carol, header, "Away.", "", 0.0, "Q1"), policy=policy.default)
+    assert made["References"].endswith("<a@b> <last@x> <now@x>")
+    assert len(made["References"]) < 1200
 
 
 # When.

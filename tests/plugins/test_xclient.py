@@ -8,7 +8,10 @@ from collections.abc import Iterator
 import pytest
 from smtp_talk import SmtpTalk
 
+from mailserv.errors import ConfigError
+from mailserv.hooks.host import load_plugins
 from mailserv.settings import Plugins, Relay
+from mailserv.testing.clock import FakeClock
 from mailserv.testing.server import MailServer, mail_server
 
 TRUSTED = {
@@ -107,6 +110,21 @@ def test_what_is_no_attribute_changes_nothing(proxy: SmtpTalk, argument: str) ->
     assert proxy.say(f"XCLIENT {argument}").startswith("501")
     assert proxy.say("MAIL FROM:<smith@example.net>").startswith("250")
     assert proxy.say("XCLIENT ADDR=192.0.2.7").startswith("503")
+
+
+@pytest.mark.parametrize("networks", [["0.0.0.0/0"], ["::/0"], ["0.0.0.0/1", "128.0.0.0/1"]])
+def test_invariant_4_not_everybody_is_believed(networks: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"plugin\.xclient\.networks: .*open relay"):
+        load_plugins(("xclient",), (), None, {"xclient": {"networks": networks}}, hostname="a.test", clock=FakeClock())
+
+
+def test_a_zone_is_no_part_of_a_client_s_address(server: MailServer, proxy: SmtpTalk) -> None:
+    assert proxy.say("XCLIENT ADDR=IPV6:fe80::7%a+0D+0ASubject:+20forged HELO=spike").startswith("220")
+    proxy.ask("EHLO spike.example.net")
+    assert proxy.message("smith@example.net", "alice@example.org").startswith("250")
+    [message] = server.mailbox("alice@example.org")
+    assert b"from spike.example.net ([IPv6:fe80::7])" in message
+    assert b"forged" not in message
 
 
 def test_nobody_is_believed_who_is_not_named() -> None:

@@ -138,12 +138,14 @@ class Pop3:
         assert self.threads.close(WAIT)
         self.real_store.close()
 
-    def deliver(self, queue_id: str, content: bytes | Content) -> None:
-        """Into alice's mailbox."""
+    def deliver(self, queue_id: str, content: bytes | Content, **parameters: str) -> None:
+        """Into alice's mailbox. `parameters`: those of MAIL."""
         mailbox = MailboxDelivery(ALICE, ALICE, b"Return-Path: <bob@example.net>\r\n")
         body = BytesContent(content) if isinstance(content, bytes) else content
         reverse_path = Address("bob", "example.net")
-        self.real_store.accept(Acceptance(queue_id, reverse_path, body, self.clock.now(), mailboxes=(mailbox,)))
+        self.real_store.accept(
+            Acceptance(queue_id, reverse_path, body, self.clock.now(), parameters, mailboxes=(mailbox,))
+        )
 
     def mailbox(self) -> list[MaildropMessage]:
         return self.real_store.maildrop(ALICE)

@@ -378,6 +378,32 @@ def test_a_store_that_can_t_be_read_defers_the_login_and_leaves_the_maildrop_fre
     assert "unavailable" in capsys.readouterr().err
 
 
+def test_a_fault_while_a_maildrop_is_opened_leaves_it_free(
+    server: Pop3, connect: Connect, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("internal detail")
+
+    server.store.replaced["listing"] = fail
+    wire = connect(server)
+    wire.ask(f"USER {ALICE}".encode())
+    assert wire.ask(f"PASS {PASSWORD}".encode()).startswith(b"-ERR [SYS/TEMP]")
+    assert server.sessions_over.acquire(timeout=WAIT)
+    assert "session_failed" in capsys.readouterr().err
+    server.store.replaced.clear()
+    connect(server).log_in()
+
+
+@pytest.mark.parametrize("sender", ["ø" + "(" * 5000, "ø:" * 5000])
+def test_no_header_section_of_a_stranger_keeps_a_maildrop_from_being_read(
+    server: Pop3, connect: Connect, sender: str
+) -> None:
+    server.deliver("Q1", f"From: {sender}\r\n\r\nHello.\r\n".encode(), SMTPUTF8="")
+    wire = connect(server).log_in()
+    wire.ask(b"RETR 1")
+    assert wire.lines()[-1] == b"Hello.\r\n"
+
+
 def test_an_idle_session_times_out_and_deletes_nothing(serve: Serve, connect: Connect) -> None:
     server = serve(pop3_timeout=Duration(0.2))
     fill(server, 1)
