@@ -48,7 +48,7 @@ def test_a_field_becomes(field: str, surrogate: str | None) -> None:
     assert in_ascii(b"A: 1\r\n" + f"{field}\r\n".encode() + b"Z: 2\r\n") == b"A: 1\r\n" + got + b"Z: 2\r\n"
 
 
-@pytest.mark.parametrize("value", ["ø" + "(" * 5000, "ø:" * 5000, "ø" * 20_000])
+@pytest.mark.parametrize("value", ["ø" + "(" * 4000 + ")" * 4000, "ø:" * 4000, "ø" * 20_000])
 def test_what_cannot_be_read_as_addresses_is_nobody_s(value: str) -> None:
     assert in_ascii(f"From: {value}\r\n".encode()) == f"From: <{INVALID}>\r\n".encode()
 

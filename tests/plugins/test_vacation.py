@@ -207,7 +207,7 @@ def test_no_header_section_of_a_stranger_breaks_it(header: bytes, subject: str) 
     assert message_from_bytes(made, policy=policy.default)["To"] == CAROL
 
 
-@pytest.mark.parametrize("to", ["(" * 5000, "a:" * 5000, "all:" + "a," * 200_000])
+@pytest.mark.parametrize("to", ["(" * 4000 + ")" * 4000, "a:" * 4000, "all:" + "a," * 200_000])
 def test_no_list_of_recipients_is_too_deep_or_too_long(to: str) -> None:
     assert receive(make(Submitted()), f"To: {to}\r\n\r\nHello.\r\n".encode()).startswith("No answer: ")
 

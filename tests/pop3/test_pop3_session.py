@@ -394,7 +394,7 @@ def test_a_fault_while_a_maildrop_is_opened_leaves_it_free(
     connect(server).log_in()
 
 
-@pytest.mark.parametrize("sender", ["ø" + "(" * 5000, "ø:" * 5000])
+@pytest.mark.parametrize("sender", ["ø" + "(" * 4000 + ")" * 4000, "ø:" * 4000])
 def test_no_header_section_of_a_stranger_keeps_a_maildrop_from_being_read(
     server: Pop3, connect: Connect, sender: str
 ) -> None:
