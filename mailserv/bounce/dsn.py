@@ -17,6 +17,7 @@ from email.header import Header
 
 from mailserv.bounce import notice
 from mailserv.bounce.returned import Part, quoted_printable, returned_part
+from mailserv.errors import StoreError
 from mailserv.mail.address import Address
 from mailserv.mail.delivery import QueuedRow
 from mailserv.mail.fields import date_time, printable, received_here
@@ -43,15 +44,17 @@ class Document:
 def compose(about: Notice, words: NoticeWords | None = None) -> Document:
     """Write the DSN, with `words` in place of our own.
 
-    Reads the header section of the message it is about (its whole when it is returned); pure otherwise.
+    Reads the header section of the message it is about (its whole when it is returned); pure otherwise. What cannot be read
+    is not returned: it may never be read again, and who sent it is told all the same.
     """
     words = words or notice.words(about)
-    header = header_section(about.delivery.content)
-    parts = (
-        _words_part(words.text),
-        _status_part(about),
-        returned_part(about.delivery, header, whole=about.kind is NoticeKind.FAILED),
-    )
+    try:
+        header = header_section(about.delivery.content)
+        returned = returned_part(about.delivery, header, whole=about.kind is NoticeKind.FAILED)
+    except StoreError:
+        header = b""
+        returned = returned_part(about.delivery, header, whole=False)
+    parts = (_words_part(words.text), _status_part(about), returned)
     boundary = _boundary(about.queue_id, parts)
     head = _head(about, words, header, boundary)
     needs_utf8 = not head.isascii()
@@ -195,7 +198,8 @@ def _typed(address: Address) -> str:
 
 
 def _in_seven_bits(text: str) -> str:
-    return "".join(char if " " < char <= "~" and char != "\\" else f"\\x{{{ord(char):X}}}" for char in text)
+    """utf-8-addr-xtext, whose QCHAR is any printable character but \\, + and = (RFC 6533 §3)."""
+    return "".join(char if " " < char <= "~" and char not in "\\+=" else f"\\x{{{ord(char):X}}}" for char in text)
 
 
 def _decoded(xtext: str) -> str:

@@ -37,7 +37,7 @@ NULL_REASON = "the message came from <>, which is never answered"
 
 class Bouncer:
     """Makes the notices that the queue commits together with the rows they are about. Any thread; no I/O but reading the
-    header section of the message, so it raises what `Content.blocks` raises; and PluginError: nobody knows now what to tell.
+    header section of the message. Raises PluginError: nobody knows now what to tell.
 
     `trace`, where it is given, gets what is to be said of the message itself: that a plugin stopped something."""
 

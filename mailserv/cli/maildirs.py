@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,16 +36,19 @@ def is_maildir(folder: Path) -> bool:
 
 
 def messages(folder: Path) -> list[File]:
-    """What is in new and cur, in the order of delivery; what is in tmp was not delivered. Raises OSError."""
-    found = []
-    for name in ("cur", "new"):
+    """What is in new and cur, in the order of delivery; what is in tmp was not delivered. Raises OSError.
+
+    In this order: a reader moves a message from the first to the second and nothing is missed. What is in both is one.
+    """
+    found = {}
+    for name in ("new", "cur"):
         if not (folder / name).is_dir():
             continue
         for path in (folder / name).iterdir():
             if not path.name.startswith(".") and path.is_file():
                 status = path.stat()
-                found.append(File(path, status.st_size, status.st_mtime))
-    return sorted(found, key=lambda file: (_delivered(file), file.path.name))
+                found[path.name.partition(":")[0]] = File(path, status.st_size, status.st_mtime)
+    return sorted(found.values(), key=lambda file: (_delivered(file), file.path.name))
 
 
 def _delivered(file: File) -> float:
@@ -65,16 +68,21 @@ def make(folder: Path) -> None:
         (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def write(folder: Path, name: str, blocks: Iterable[bytes], date: float) -> bool:
+def write(
+    folder: Path, name: str, blocks: Iterable[bytes], date: float, sync: Callable[[int], None] = os.fsync
+) -> bool:
     """Deliver a message under a name of its own, which is all of its identity: False when it is there already.
 
-    Written in tmp and moved to new when it is whole. Raises OSError.
+    Written and synced in tmp, and moved to new when it is whole: a power failure would leave an empty file there, which the
+    next run takes for the message. Raises OSError.
     """
     if (folder / "new" / name).exists() or any((folder / "cur").glob(f"{name}:2,*")):
         return False
     unfinished = folder / "tmp" / name
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.writelines(with_lf(blocks))
+        file.flush()
+        sync(file.fileno())
     os.utime(unfinished, (date, date))
     unfinished.rename(folder / "new" / name)
     return True

@@ -290,7 +290,7 @@ def retry_delay(delivery: Delivery, row: QueuedRow, outcome: Outcome, delay: flo
     """How long until the next attempt for a recipient; `delay` is what [queue] retry says, in seconds.
 
     Called: after each attempt that will be repeated, once for all recipients of a message that were tried equally often.
-    Thread: a queue worker's. Answer: None: `delay`; else seconds, at most 30 days. When to give up is not asked.
+    Thread: a queue worker's. Answer: None: `delay`; else seconds, from 1 to 30 days. When to give up is not asked.
     Raises: `delay`.
     """
     raise AssertionError("a specification is never called")

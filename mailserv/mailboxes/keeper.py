@@ -102,7 +102,8 @@ class Keeper:
         for account in noted:
             self._warn(rules, account, self._store.mailboxes.usage(account))
         now = self._clock.now()
-        if now >= self._next_round and not self._is_stopping:
+        is_due = not 0 < self._next_round - now <= ROUND  # further away: the machine's date was set back
+        if is_due and not self._is_stopping:
             self._next_round = now + ROUND
             self._round(rules, now)
 

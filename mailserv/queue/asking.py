@@ -11,6 +11,7 @@ from mailserv.mail.value import replace
 
 _log = get_logger("queue")
 
+SHORTEST_DELAY = 1.0  # seconds: with none at all a row would be due again before its turn has ended
 LONGEST_DELAY = 30 * 86_400.0  # seconds: a plugin that means milliseconds must not make mail wait for years
 
 
@@ -50,4 +51,8 @@ class QueueHooks:
             answer = self._runner.provide("retry_delay", delivery=delivery, row=row, outcome=outcome, delay=delay)
         except PluginError:
             return delay
-        return delay if answer is None else min(float(answer), LONGEST_DELAY)
+        return delay if answer is None else max(SHORTEST_DELAY, min(float(answer), LONGEST_DELAY))
+
+    def longest_delay(self, schedule: float) -> float:
+        """What `delay` answers at most where the schedule's longest is `schedule`."""
+        return max(schedule, LONGEST_DELAY) if self._delays else schedule

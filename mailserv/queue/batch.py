@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from mailserv import metrics
@@ -113,14 +113,12 @@ class Batch:
     def _converse(self, transport: Transport) -> bool:
         """One call, to its end. Whether another may follow: messages were done with, and nothing is wrong."""
         before = self._progress
-        attempts = transport.deliver(self._feed())
+        attempts = self._deliver(transport)
         try:
             for attempt in attempts:
                 self._answer(attempt)
         finally:
-            close = getattr(attempts, "close", None)  # a generator gives its connection back now, not when collected
-            if close is not None:
-                close()
+            attempts.close()  # a generator gives its connection back now, not when collected
         if self._store_error is not None:
             raise self._store_error
         self._settle_unfit()
@@ -129,6 +127,14 @@ class Batch:
         if self._last is not None and not self._wants_more and speaks_for_host(self._last.reply):
             self._trouble = self._last  # it took no more after that
         return self._progress > before and self._last is None and self._trouble is None
+
+    def _deliver(self, transport: Transport) -> Generator[Attempt, None, None]:
+        """A StoreError of the transport's own is its failure and counts as an attempt: content that a disk cannot read is
+        given up one day. One that comes of settling what it said, or of claiming, is the store's."""
+        try:
+            yield from transport.deliver(self._feed())
+        except StoreError as error:
+            raise PluginError(self._lane.route.transport, "deliver", f"the store failed it: {error}") from error
 
     def _feed(self) -> Iterator[Delivery]:
         """What the transport takes from. Never raises into the transport's code."""
@@ -156,11 +162,12 @@ class Batch:
             self._store_error = error
             return False
 
-    def _claim(self) -> bool:
-        lanes, now = self._desk.lanes, self._desk.clock.now()
+    def _claim(self, due: float | None = None) -> bool:
+        """What is due at that time; None: now."""
+        lanes, at = self._desk.lanes, self._desk.clock.now() if due is None else due
         news = lanes.news(self._lane)
         found, next_due = self._desk.store.claim(
-            self._lane.route, self._owner, now, self._desk.leases.until(), CLAIM_ROWS
+            self._lane.route, self._owner, at, self._desk.leases.until(), CLAIM_ROWS
         )
         lanes.claimed(self._lane, news, next_due)
         self._pending.extend(found)
@@ -232,13 +239,15 @@ class Batch:
 
     def _dead(self, outcome: Outcome) -> Turn:
         """No connection: every row that is due shares the attempt and its reply, so that each has its own schedule and
-        its own time to give up, and none is tried in turn against a dead host."""
+        its own time to give up, and none is tried in turn against a dead host. Not what falls due meanwhile: with short
+        waits that would go on for ever."""
+        due = self._desk.clock.now()
         self._pause()
         while True:
             if self._pending:
                 self._settle([_all(delivery, outcome) for delivery in self._pending], wait=True)
                 self._pending.clear()
-            if self._desk.lanes.is_stopping or not self._claim():
+            if self._desk.lanes.is_stopping or not self._claim(due):
                 return Turn.TROUBLED
 
     def _pause(self) -> float:

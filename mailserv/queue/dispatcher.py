@@ -12,6 +12,7 @@ from mailserv.errors import StoreError
 from mailserv.logging import get_logger
 from mailserv.mail.delivery import Attempt, Delivery, Transport
 from mailserv.mail.outcome import Deferred
+from mailserv.mail.queue_state import State
 from mailserv.mail.reply import Reply
 from mailserv.queue.asking import QueueHooks
 from mailserv.queue.batch import Desk
@@ -27,6 +28,7 @@ _log = get_logger("queue")
 DAY = 86_400.0
 FIRST_EXPIRY = 3600.0  # seconds after the start: not while everything else starts
 REST = 60.0  # seconds until a chore that failed is tried again
+STEP = 60.0  # seconds that the machine's date may be set back unnoticed: all that waits then waits so long more
 
 
 class Unavailable:
@@ -78,6 +80,8 @@ class Dispatcher:
         self._look = threading.Event()
         self._expire_at = 0.0
         self._rest_until = 0.0
+        self._ahead = clock.now() - clock.monotonic()  # of a clock that is never set
+        self._is_set_back = False
 
     def start(self) -> None:
         """Take back what a former life of this node had claimed, then deliver. Raises StoreError, RuntimeError (threads)."""
@@ -88,6 +92,9 @@ class Dispatcher:
         back = self._store.reclaim(self._node, now)
         if back:
             _log.info("queue_reclaimed", rows=back)
+        if self._store.queue_counts()[State.CLAIMED]:
+            self._leases.found()
+        self._bring_forward(now)
         self._lanes.load(self._store.destinations())
         self._workers.start()
         self._thread.start()
@@ -119,6 +126,7 @@ class Dispatcher:
     def _run(self) -> None:
         while self._lanes.sleep(self._next_chore()):
             now = self._clock.now()
+            self._notice_set_back(now)
             if now < self._rest_until:
                 continue
             try:
@@ -129,6 +137,22 @@ class Dispatcher:
             except Exception:  # noqa: BLE001 - without this thread no retry would ever fall due again
                 _log.exception("queue_dispatcher_broke")
                 self._rest_until = now + REST
+
+    def _notice_set_back(self, now: float) -> None:
+        """When the machine's date was set back, every time that was set before is too late: nothing would be tried, nor
+        looked after, until the date has come again."""
+        before, self._ahead = self._ahead, now - self._clock.monotonic()
+        if self._ahead < before - STEP:
+            self._is_set_back = True
+            self._rest_until = 0.0
+            self._expire_at = min(self._expire_at, now + DAY)
+            self._leases.set_back()
+            self._look.set()
+
+    def _bring_forward(self, now: float) -> None:
+        messages = self._store.queue_bring_forward(now + self._ledger.longest_wait, now)
+        if messages:
+            _log.warning("queue_brought_forward", messages=messages)
 
     def _next_chore(self) -> float:
         leases = self._leases.next_at()
@@ -141,6 +165,9 @@ class Dispatcher:
         back = self._leases.work(now)
         if back:
             _log.warning("queue_reclaimed", rows=back)
+        if self._is_set_back:
+            self._bring_forward(now)
+            self._is_set_back = False
         asked = self._look.is_set()
         if asked:
             self._look.clear()

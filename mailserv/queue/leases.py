@@ -49,12 +49,20 @@ class Leases:
         now = self._clock.now()
         with self._lock:
             self._renew_at.pop(owner, None)
-            self._closed_at = now
-            is_first = self._sweep_at is None
-            if is_first:
-                self._sweep_at = now + LEASE + 1
-        if is_first:
-            self._kick(now + LEASE + 1)
+        self._ended(now)
+
+    def found(self) -> None:
+        """At the start: rows are leased that no batch of this life has claimed, nor of a former one by this name."""
+        self._ended(self._clock.now())
+
+    def set_back(self) -> None:
+        """The machine's date was set back: the times to renew and sweep are too late."""
+        now = self._clock.now()
+        with self._lock:
+            self._renew_at = dict.fromkeys(self._renew_at, now)
+            self._closed_at = min(self._closed_at, now)
+            if self._sweep_at is not None:
+                self._sweep_at = min(self._sweep_at, now + LEASE + 1)
 
     def next_at(self) -> float | None:
         """When `work` has something to do."""
@@ -63,6 +71,15 @@ class Leases:
             if self._sweep_at is not None:
                 times.append(self._sweep_at)
         return min(times, default=None)
+
+    def _ended(self, now: float) -> None:
+        with self._lock:
+            self._closed_at = now
+            is_first = self._sweep_at is None
+            if is_first:
+                self._sweep_at = now + LEASE + 1
+        if is_first:
+            self._kick(now + LEASE + 1)
 
     def work(self, now: float) -> int:
         """Renew and sweep what is due. How many rows came back. Raises StoreError; what is left is due again then."""

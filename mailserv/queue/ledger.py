@@ -16,7 +16,7 @@ from mailserv.mail.message import Acceptance
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mailserv.mail.trace import TraceEntry
 from mailserv.queue.asking import QueueHooks
-from mailserv.queue.schedule import delay_notice_due, give_up_after, next_attempt, not_past_notice
+from mailserv.queue.schedule import delay_notice_due, give_up_after, longest_wait, next_attempt, not_past_notice
 from mailserv.queue.state import Event, State, after
 from mailserv.settings import Queue
 from mailserv.store.interface import Settlement, Store
@@ -93,13 +93,13 @@ def rule(
             ruling.delivered.append((row, outcome))
             _conclude(ruling, row, outcome, Event.DELIVER, now)
             continue
-        key = (row.attempts, row.delay_notified)
-        if key not in times:
-            times[key] = _again_at(delivery, row, now, settings, give_up, rng)
-            if hooks is not None and times[key] is not None and not isinstance(outcome, Failed):
-                times[key] = now + hooks.delay(delivery, row, outcome, max((times[key] or now) - now, 0))
-        at = times[key]
-        if may_end and (at is None or isinstance(outcome, Failed)):
+        key, is_over = (row.attempts, row.delay_notified), may_end and isinstance(outcome, Failed)
+        if not is_over and key not in times:
+            times[key] = at = _again_at(delivery, row, now, settings, give_up, rng)
+            if hooks is not None and at is not None:
+                times[key] = now + hooks.delay(delivery, row, outcome, max(at - now, 0))
+        at = None if is_over else times[key]
+        if may_end and at is None:
             ruling.failed.append((row, outcome))
             _conclude(ruling, row, outcome, Event.FAIL, now)
         else:
@@ -172,6 +172,11 @@ class Ledger:
         self._clock = clock
         self._rng = rng
         self._hooks = hooks or QueueHooks()
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that a row waits at most; one that is due later was put off while the machine's date was ahead."""
+        return self._hooks.longest_delay(longest_wait(self.settings.retry))
 
     def settle(self, owner: str, attempts: Sequence[Attempt], *, wait: bool) -> float | None:
         """Settle every row of these attempts; when the first one that goes back is due, None if none does."""

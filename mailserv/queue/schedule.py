@@ -28,6 +28,11 @@ def next_attempt(
     return min(now + wait, expires)
 
 
+def longest_wait(retry: Sequence[float]) -> float:
+    """The longest time between two attempts."""
+    return max(retry) * (1 + JITTER)
+
+
 def give_up_after(settings: Queue, *, is_bounce: bool) -> float:
     """How long a message is tried: shorter for what comes from the null reverse-path, nobody waits for news of it."""
     return settings.bounce_give_up if is_bounce else settings.give_up

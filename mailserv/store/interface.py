@@ -297,6 +297,10 @@ class Store(Protocol):
         they are of: this one counts no rows (RFC 1985 §5.3)."""
         ...
 
+    def queue_bring_forward(self, after: float, now: float) -> int:
+        """Ready rows that would be due after that time are due now. How many messages they are of."""
+        ...
+
     def queue_hold(self, queue_ids: Sequence[str]) -> int:
         """Ready rows are held."""
         ...

@@ -112,8 +112,8 @@ def _settle_one(work: Work, owner: str, settlement: Settlement, now: float) -> b
             str(settlement.state),
             settlement.not_before,
             int(settlement.counts_attempt),
-            str(settlement.reply) if settlement.reply is not None else None,
-            settlement.remote or None,
+            _storable(str(settlement.reply)) if settlement.reply is not None else None,
+            _storable(settlement.remote) or None,
             int(row.delay_notified or settlement.delay_notified),
             row.row_id,
             owner,
@@ -122,6 +122,11 @@ def _settle_one(work: Work, owner: str, settlement: Settlement, now: float) -> b
     if settlement.state == State.READY and settlement.not_before <= now:
         work.queued.update(Route(*each) for each in kept)
     return bool(kept)
+
+
+def _storable(said: str) -> str:
+    """A transport's words. Where they hold half of a character, SQLite refuses them, and the row would stay claimed."""
+    return said.encode("utf-8", "replace").decode("utf-8")
 
 
 def _give_up(

@@ -293,6 +293,11 @@ class SqliteStore:
             waiting = queue_admin.waiting(connection, domain, subdomains=subdomains)
         return queue_admin.start(self.writer, waiting, now)
 
+    def queue_bring_forward(self, after: float, now: float) -> int:
+        with self._readers.connection() as connection:
+            late = queue_admin.late(connection, after)
+        return queue_admin.start(self.writer, late, now)
+
     def queue_hold(self, queue_ids: Sequence[str]) -> int:
         return queue_admin.carry_out(self.writer, queue_admin.HOLD, queue_ids, self._clock.now())
 

@@ -12,7 +12,7 @@ from mailserv.mail.delivery import Attempt, Delivery
 from mailserv.mail.fields import printable
 from mailserv.mail.message import Content, PrefixedContent, header_section
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
-from mailserv.mail.plugin import Services, SubmitError
+from mailserv.mail.plugin import Services, StoreError, SubmitError
 from mailserv.mail.reply import LOCAL_ERROR, Reply
 from mailserv_list.members import Members
 
@@ -141,7 +141,8 @@ class ListTransport:
         return Failed(refusal) if refusal else self._post(found, members, delivery)
 
     def _post(self, found: MailingList, members: list[Address], delivery: Delivery) -> Outcome:
-        """To all at once; where one of them is refused, to each by itself, so that it costs the others nothing."""
+        """To all at once; where one of them is refused, for good or for now (his mailbox is full), to each by itself, so
+        that it costs the others nothing."""
         if not members:
             return Delivered(Reply(250, "2.0.0", "The list has no members"))
         content = found.marked(delivery.content)
@@ -154,9 +155,10 @@ class ListTransport:
                 )
                 return Delivered(Reply(250, "2.0.0", f"Posted to {len(members)} members as {queue_id}"))
             except SubmitError as error:
-                if error.retry_later:
+                try:
+                    self._services.table.put(singly, "yes", self._services.now() + REMEMBERED)  # all at once no more
+                except StoreError:  # it is the store that refused it, and no member
                     return _later(error)
-            self._services.table.put(singly, "yes", self._services.now() + REMEMBERED)  # all at once no more
         late = None
         for member in members:
             late = self._post_to_one(found, member, delivery, content) or late

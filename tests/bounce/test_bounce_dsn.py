@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,10 +30,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailserv.bounce.returned import RETURNED_SIZE, quoted_printable
+from mailserv.errors import StoreUnavailable
 from mailserv.mail.address import NULL_REVERSE_PATH, Address
 from mailserv.mail.message import Acceptance
 from mailserv.mail.outcome import Deferred, Failed, Outcome
 from mailserv.mail.reply import Reply
+from mailserv.mail.value import replace
 
 # Others' parsers.
 
@@ -55,6 +58,23 @@ def test_flufl_bounce_recognises_a_delay() -> None:
 def test_flufl_bounce_gives_the_address_that_was_written_to() -> None:
     assert flufl(failed((row(original=Address("info", "example.org")), NO_USER)))[1] == {b"info@example.org"}
     assert flufl(failed((row(parameters={"ORCPT": "rfc822;x+2By@example.com"}), NO_USER)))[1] == {b"x+y@example.com"}
+
+
+class Unreadable:
+    """Content on a disk that gives it no more."""
+
+    size = 100
+
+    def blocks(self) -> Iterator[bytes]:
+        raise StoreUnavailable("spool/Q: Input/output error")
+
+
+@pytest.mark.parametrize("ret", ["HDRS", "FULL"])
+def test_of_content_that_cannot_be_read_its_sender_is_told_all_the_same(ret: str) -> None:
+    about = replace(delivery(parameters={"RET": ret}), content=Unreadable())
+    for notice in (failed(about=about), delayed(about=about)):
+        assert report(notice)[1]["Final-Recipient"] == "rfc822; bob@example.net"
+        assert returned(notice).get_content_type() == "text/rfc822-headers"
 
 
 def test_a_notice_is_a_report_of_three_parts() -> None:
@@ -316,6 +336,11 @@ def test_a_recipient_outside_ascii_is_told_in_seven_bits() -> None:
     assert "élise" in words(notice)
     assert notice.parameters == {}
     assert_fit_for_smtp(notice)
+
+
+def test_plus_and_equals_are_no_characters_of_seven_bits() -> None:
+    notice = failed((row("élise+a=b@example.net"), NO_USER))
+    assert report(notice)[1]["Final-Recipient"] == "utf-8; \\x{E9}lise\\x{2B}a\\x{3D}b@example.net"
 
 
 def test_a_sender_outside_ascii_is_told_over_smtputf8() -> None:

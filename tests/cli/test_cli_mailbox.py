@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from cli_kit import Command
 
+from mailserv.cli import maildirs
 from mailserv.clock import SystemClock
 from mailserv.store.interface import Store
 from mailserv.store.sqlite import open_store
@@ -242,6 +243,14 @@ def test_an_export_of_what_cannot_be_read_leaves_nothing_that_looks_whole(filled
 # ---------------------------------------------------------------- once
 
 
+def test_what_a_reader_has_just_moved_and_is_in_both_folders_is_one_message(accounts: Command) -> None:
+    folder = accounts.folder / "Maildir"
+    for name in ("new/100.a.host", "cur/100.a.host:2,S", "cur/200.b.host:2,"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"Subject: 1\n\nx\n")
+    assert accounts("mailbox", "import", ALICE, str(folder)).out == "imported 2 messages\n"
+
+
 def test_nothing_is_imported_twice_not_even_from_another_place(filled: Command) -> None:
     again = f"imported 0 messages; {len(CONTENTS)} were imported before (--again imports them, too)\n"
     assert filled("mailbox", "import", ALICE, str(filled.folder / "in.mbox")).out == again
@@ -264,6 +273,17 @@ def test_a_maildir_export_goes_on_where_it_was_ended(filled: Command) -> None:
     assert ran.out == "exported 1 message; 5 were there or are gone\n"
     assert len(list((target / "new").iterdir())) == 5
     assert list((target / "tmp").iterdir()) == []
+
+
+def test_a_message_of_a_maildir_export_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    maildirs.make(tmp_path)
+    seen: list[tuple[int, list[Path]]] = []
+
+    def sync(descriptor: int) -> None:
+        seen.append((os.fstat(descriptor).st_size, list((tmp_path / "new").iterdir())))
+
+    assert maildirs.write(tmp_path, "1.a.host", [b"x\r\n"], 1.0, sync)
+    assert seen == [(2, [])]
 
 
 def test_an_import_that_is_killed_again_and_again_brings_each_message_once(accounts: Command) -> None:

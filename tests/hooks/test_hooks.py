@@ -348,6 +348,24 @@ def test_hook_retry_delay_says_when(tmp_path: Path) -> None:
         assert delays[0] == pytest.approx(300, rel=0.11)
 
 
+def test_hook_retry_delay_is_asked_of_who_waits_although_the_first_was_refused(tmp_path: Path) -> None:
+    body = """
+    @hookimpl
+    def retry_delay(self, row):
+        SEEN.append(str(row.forward_path))
+        return 77
+    """
+    with (
+        ScriptedMX({"RCPT TO:<gone@": "550 5.1.1 No such user", "RCPT TO:<carol@": "450 4.2.1 Later"}) as mx,
+        plugin_server(tmp_path, body, routes={"far.example": f"smtp:[{mx.host}]:{mx.port}"}) as (server, asked),
+    ):
+        server.send(ALICE, ["gone@far.example", CAROL], TEXT, login=LOGIN)
+        server.wait_for_log("delivery", outcome="deferred")
+        (row,) = [row for row in server.queue() if str(row.forward_path) == CAROL]
+        assert row.not_before - row.received_at == pytest.approx(77, abs=5)
+        assert asked == [CAROL]
+
+
 GONE = {"RCPT TO:<gone": "550 5.1.1 No such user"}
 
 

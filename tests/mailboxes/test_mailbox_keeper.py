@@ -142,3 +142,16 @@ def test_settings_for_an_account_that_is_not_there_are_told() -> None:
         (line,) = server.wait_for_log("mailbox_unknown")
         assert line["account"] == "alcie@example.org"
         assert line["hint"] == f'did you mean "{ALICE}"?'
+
+
+def test_after_the_date_was_set_back_mailboxes_are_looked_after() -> None:
+    now = 1_000_000.0
+    clock = FakeClock(now + 365 * DAY)
+    with server_with(clock, {"expire": "30d", "accounts": {BOB: {"expire": "1d"}}}) as server:
+        send(server, 1, BOB)
+        pass_days(server, clock, 2)
+        server.wait_for_log("mailbox_expired", account=BOB)
+        clock.set_now(now)
+        send(server, 1)
+        pass_days(server, clock, 31)
+        server.wait_for_log("mailbox_expired", account=ALICE)

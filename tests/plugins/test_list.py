@@ -17,7 +17,7 @@ from mailserv.hooks.host import load_plugins
 from mailserv.logging import get_logger
 from mailserv.mail.address import parse_mailbox
 from mailserv.mail.outcome import Deferred, Delivered, Failed, Outcome
-from mailserv.mail.plugin import MemoryTable, Services, SubmitError
+from mailserv.mail.plugin import MemoryTable, Services, StoreError, SubmitError
 from mailserv.settings import Plugins
 from mailserv.testing.clock import FakeClock
 from mailserv.testing.server import mail_server
@@ -34,7 +34,7 @@ FIELDS = (
 )
 
 
-def make(submitted: Submitted | None = None, **settings: Any) -> Plugin:
+def make(submitted: Submitted | None = None, table: MemoryTable | None = None, **settings: Any) -> Plugin:
     values = {"lists": {LIST: {"owner": ALICE, "members": [BOB, CAROL, LIST], **settings}}}
     clock = FakeClock()
     services = Services(
@@ -42,7 +42,7 @@ def make(submitted: Submitted | None = None, **settings: Any) -> Plugin:
         "mail.example.org",
         clock.now,
         get_logger("plugin.list"),
-        table=MemoryTable(clock.now),
+        table=table or MemoryTable(clock.now),
         submit=submitted or Submitted(),
     )
     return Plugin(read_section(Plugin.Settings, values, "list"), services)
@@ -149,9 +149,28 @@ def test_who_can_be_reached_later_only_gets_it_later_and_the_others_get_it_once(
     assert [paths for _, paths, _ in submitted.messages] == [["dave@far.example"], [CAROL]]
 
 
-def test_while_the_store_takes_nothing_the_message_waits() -> None:
-    full = SubmitError("full", retry_later=True)
-    assert isinstance(post(make(Submitted(lambda _: full))), Deferred)
+def test_a_member_whose_mailbox_is_full_keeps_it_from_nobody_else() -> None:
+    """Else all would wait for his room, and the message be given up for all."""
+    full = SubmitError("<bob@example.org>: 452 4.2.2 The mailbox is full", retry_later=True)
+    submitted = Submitted(lambda paths: full if BOB in paths else None)
+    plugin = make(submitted)
+    for _ in range(2):
+        assert isinstance(post(plugin), Deferred)
+        assert [paths for _, paths, _ in submitted.messages] == [[CAROL]]
+
+
+def test_while_the_store_takes_nothing_the_message_waits_for_all_together() -> None:
+    class Full(MemoryTable):
+        def put(self, key: str, value: str, expires_at: float) -> None:
+            raise StoreError("no room")
+
+    refusals = [SubmitError("the store can't take it", retry_later=True)]
+    submitted = Submitted(lambda _: refusals[0] if refusals else None)
+    plugin = make(submitted, table=Full(FakeClock().now))
+    assert isinstance(post(plugin), Deferred)
+    refusals.clear()
+    assert isinstance(post(plugin), Delivered)
+    assert [paths for _, paths, _ in submitted.messages] == [[BOB, CAROL]]
 
 
 def test_a_list_that_is_not_in_the_settings_any_more_makes_mail_wait() -> None:

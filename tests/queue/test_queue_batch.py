@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from queue_kit import DELIVERED, DROPPED_421, GREYLISTED, NET, REFUSED, UNREACHABLE, Script, World
 
-from mailserv.errors import PluginError, StorageFull, StoreError
+from mailserv.errors import PluginError, StorageFull, StoreError, StoreUnavailable
 from mailserv.mail.delivery import Attempt, Delivery
 from mailserv.mail.outcome import Deferred, Delivered, Outcome
 from mailserv.mail.reply import Reply
@@ -124,6 +124,26 @@ def test_stopping_after_such_words_leaves_the_others_untouched(world: World) -> 
 
     assert world.work(Script(answer)) is Turn.QUIET
     assert attempts(world) == {ids[0]: 1, ids[1]: 0, ids[2]: 0}
+
+
+def test_a_dead_host_s_turn_ends_however_short_the_waits_are(world: World) -> None:
+    claims: list[float] = []
+
+    class Passing:
+        """Time passes while the store works."""
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "claim":
+                claims.append(world.clock.now())
+                assert len(claims) < 10, "it goes on for ever"
+            if name == "settle":
+                world.clock.advance(1)
+            return getattr(world.store, name)
+
+    world.settings = Queue(retry=(Queue().retry[0].__class__(0.1),))
+    fill(world, 3)
+    assert world.work(Script(lambda _: UNREACHABLE), store=Passing()) is Turn.TROUBLED  # type: ignore[arg-type]
+    assert sorted(attempts(world).values()) == [1, 1, 2]  # what it was found out by was due again at once
 
 
 def test_a_dead_host_s_old_messages_are_given_up_together(world: World) -> None:
@@ -273,6 +293,8 @@ class Liar:
                 yield Attempt(delivery, (DELIVERED,))
             if self.how == "raises":
                 raise ZeroDivisionError("a plugin's mistake")
+            if self.how == "cannot read":
+                raise StoreUnavailable("spool/Q00000: Input/output error")
 
     def close(self) -> None:
         """Nothing to close."""
@@ -288,6 +310,7 @@ class Liar:
         ("no text", PluginError),
         ("twice", PluginError),
         ("silent", PluginError),
+        ("cannot read", PluginError),
         ("raises", ZeroDivisionError),
     ],
 )

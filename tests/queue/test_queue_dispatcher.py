@@ -118,6 +118,22 @@ def test_a_plugin_s_exception_costs_its_message_a_retry_and_nobody_else_anything
     assert "ZeroDivisionError: in a plugin" in logged
 
 
+def test_content_that_a_transport_cannot_read_costs_its_message_an_attempt(world: World) -> None:
+    """A disk that fails for good: else nobody would ever give it up, and the others would rest with it."""
+
+    def answer(delivery: Delivery) -> Outcome:
+        if delivery.queue_id == "BAD":
+            raise StoreUnavailable("spool/BAD: Input/output error")
+        return DELIVERED
+
+    for queue_id in ("BAD", "Q1"):
+        world.queue(queue_id)
+    with running(world, Script(answer), Queue(workers=1)) as queue:
+        queue.store.until(lambda: world.states() == {"BAD": "ready"})
+    (entry,) = world.store.queue_list()
+    assert entry.attempts == 1
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
 def test_a_transport_that_always_raises_does_not_spin(
     world: World, capsys: pytest.CaptureFixture[str], error: type[BaseException]

@@ -166,6 +166,17 @@ def test_rescue_marks_what_was_delivered_and_lets_the_rest_wait(world: World) ->
     assert not claim(world)[0].rows[0].delay_notified  # it was not told: it is due again
 
 
+def test_half_of_a_character_in_a_transport_s_words_keeps_no_row_claimed(world: World) -> None:
+    """What os.fsdecode makes of a name that is no UTF-8: SQLite refuses it."""
+    world.queue("Q1")
+    (delivery,) = claim(world)
+    said = Deferred(Reply(451, "4.3.0", "no such folder: caf\udce9"), "caf\udce9")
+    world.ledger.settle("node#9", [Attempt(delivery, (said,))], wait=True)
+    assert world.states() == {"Q1": "ready"}
+    (entry,) = world.store.queue_list()
+    assert (entry.last_reply, entry.remote) == ("451 4.3.0 no such folder: caf?", "caf?")
+
+
 def test_settings_are_replaced_as_a_whole(world: World) -> None:
     world.queue("Q1")
     world.ledger.settings = Queue(retry=(Duration(1000),))

@@ -174,3 +174,20 @@ def test_an_empty_queue_is_no_trouble(store: Store) -> None:
     assert store.queue_list() == []
     assert store.queue_drop([], 1.0) == 0
     assert store.queue_counts() == {"ready": 0, "claimed": 0, "held": 0, "quarantined": 0}
+
+
+def test_what_is_due_after_a_time_is_brought_forward_and_nothing_else(store: Store) -> None:
+    to = [Address(f"user{number}", "far.example") for number in range(60)]
+    for queue_id in ("Q1", "Q2", "Q3", "Q4"):
+        store.accept(to_queue(queue_id, *to))
+    store.queue_retry(["Q1"], 2000.0)
+    store.queue_retry(["Q2", "Q3", "Q4"], 3000.0)
+    store.queue_hold(["Q4"])
+    assert store.queue_bring_forward(2000.0, 1000.0) == 2
+    assert {entry.queue_id: entry.not_before for entry in store.queue_list()} == {
+        "Q1": 2000.0,
+        "Q2": 1000.0,
+        "Q3": 1000.0,
+        "Q4": 3000.0,
+    }
+    assert store.queue_bring_forward(2000.0, 1000.0) == 0
