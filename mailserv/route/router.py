@@ -109,7 +109,7 @@ class Router:
         )
 
     def may_send_as(self, login: str, reverse_path: Address) -> Asking[bool]:
-        """Whether mail to `reverse_path` reaches the account `login`: itself, its subaddresses, aliases, catch-all.
+        """Whether it is the account `login` itself, or mail to it gets there: subaddresses, aliases, catch-all.
 
         The null reverse-path belongs to everybody (an MDN has it, RFC 8098 §3). A plugin's opinion goes before the rule;
         raises PluginError when it could not be had.
@@ -119,6 +119,8 @@ class Router:
         opinion = yield from self.hooks.may_send_as(login, reverse_path)
         if opinion is not None:
             return opinion
+        if reverse_path.key == login:
+            return True  # also where a plugin or an alias has its mail go elsewhere
         resolution = yield from self.resolving(reverse_path)
         return any(account == login for account, _ in resolution.mailboxes)
 

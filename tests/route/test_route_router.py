@@ -269,6 +269,11 @@ def test_a_login_sends_as_what_reaches_it(reverse_path: str, allowed: bool) -> N
     assert unasked(made.may_send_as("alice@example.org", NULL_REVERSE_PATH))
 
 
+def test_a_login_sends_as_itself_wherever_its_mail_goes() -> None:
+    made = router(aliases={"alice@example.org": ("alice@example.net",)})
+    assert unasked(made.may_send_as("alice@example.org", parse_mailbox("Alice@example.org")))
+
+
 def test_steps_tell_the_way() -> None:
     made = router(aliases={"info@example.org": ("alice+x@example.org", "d@example.net")})
     assert made.resolve(Address("info", "example.org")).steps == (
