@@ -6,7 +6,7 @@ The rules about addresses, aliases and routes are route/'s (RoutingTable); `load
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address
+from ipaddress import ip_address
 from typing import get_args
 
 from mailserv.config.addresses import collide, parse_listen_address, parse_nameserver
@@ -14,7 +14,7 @@ from mailserv.config.locate import Path
 from mailserv.config.problems import Findings, did_you_mean
 from mailserv.errors import AddressSyntaxError
 from mailserv.mail.address import parse_domain, parse_mailbox
-from mailserv.mail.values import Network
+from mailserv.mail.ip import merged
 from mailserv.settings import Mailbox, Mailboxes, Routed, Service, Settings
 
 _SMTP = {"smtp", "submission", "submissions"}
@@ -135,15 +135,11 @@ def _is_loopback(text: str) -> bool:
 
 
 def _relay(settings: Settings, findings: Findings) -> None:
-    networks = settings.relay.networks
-    v4 = [network for network in networks if isinstance(network, IPv4Network)]
-    v6 = [network for network in networks if isinstance(network, IPv6Network)]
-    merged_networks: list[Network] = [*collapse_addresses(v4), *collapse_addresses(v6)]
-    for merged in merged_networks:
-        if merged.prefixlen == 0:
-            findings.wrong(("relay", "networks"), f"{merged} is everybody: that is an open relay")
-        elif merged.prefixlen < (_WIDE_V4 if merged.version == 4 else _WIDE_V6):
-            findings.warn(("relay", "networks"), f"{merged} is very wide: all of it may relay without a login")
+    for network in merged(settings.relay.networks):
+        if network.prefixlen == 0:
+            findings.wrong(("relay", "networks"), f"{network} is everybody: that is an open relay")
+        elif network.prefixlen < (_WIDE_V4 if network.version == 4 else _WIDE_V6):
+            findings.warn(("relay", "networks"), f"{network} is very wide: all of it may relay without a login")
 
 
 def _postmaster(settings: Settings, findings: Findings) -> None:

@@ -54,6 +54,11 @@ class Address(Value, frozen=True):
             return f"{self.local_part.lower()}@{self.domain}"
         return f"{unicodedata.normalize('NFC', unicodedata.normalize('NFC', self.local_part).casefold())}@{self.domain}"
 
+    @property
+    def without_subaddress(self) -> Address:
+        """carol of carol+list, as most systems write subaddresses; itself where nothing stands before the +."""
+        return Address(self.local_part.partition("+")[0] or self.local_part, self.domain)
+
     def __str__(self) -> str:
         local = _written(self.local_part)
         return f"{local}@{self.domain}" if self.domain else local

@@ -36,6 +36,14 @@ def is_within(ip: str, networks: Iterable[Network]) -> bool:
     return any(address in network for network in networks)
 
 
+def merged(networks: Iterable[Network]) -> list[Network]:
+    """The same addresses in the fewest networks: two halves are the whole."""
+    every = list(networks)
+    v4 = [network for network in every if isinstance(network, ipaddress.IPv4Network)]
+    v6 = [network for network in every if isinstance(network, ipaddress.IPv6Network)]
+    return [*ipaddress.collapse_addresses(v4), *ipaddress.collapse_addresses(v6)]
+
+
 def plain_ip(ip: str) -> str:
     """An IP address in one canonical form; IPv4 in IPv6 clothes counts as IPv4. Text that is none stays as it is."""
     try:

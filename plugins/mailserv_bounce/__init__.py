@@ -85,8 +85,7 @@ class Plugin:
 
     def _count(self, notice: Notice, row: QueuedRow) -> int:
         """How many notices this one makes: counted at its first recipient, read at the others."""
-        local_part = notice.to.local_part.partition("+")[0] or notice.to.local_part  # carol+a is carol
-        key = f"told {Address(local_part, notice.to.domain).key}"
+        key = f"told {notice.to.without_subaddress.key}"
         if row is notice.rows[0][0]:
             return self._table.increment(key, 1, self._now() + HOUR)
         return int(self._table.get(key) or 0)

@@ -108,8 +108,7 @@ class Plugin:
 
     @hookimpl
     def resolve_recipient(self, address: Address) -> Resolution | None:
-        plain = Address(address.local_part.partition("+")[0], address.domain)
-        user = next((key for key in (address.key, plain.key) if key in self._keep), None)
+        user = next((key for key in (address.key, address.without_subaddress.key) if key in self._keep), None)
         if user is None:
             return None
         mailboxes = ((user, address),) if self._keep[user] else ()

@@ -83,8 +83,7 @@ class PipeTransport:
 
     def resolve(self, address: Address) -> Resolution | None:
         """The command that an address is for. Any thread."""
-        plain = Address(address.local_part.partition("+")[0], address.domain)
-        route = self._routes.get(address.key) or self._routes.get(plain.key)
+        route = self._routes.get(address.key) or self._routes.get(address.without_subaddress.key)
         return Resolution(remotes=((address, route),), is_local=True) if route else None
 
     def _deliver(self, delivery: Delivery, row: QueuedRow) -> Outcome:

@@ -95,8 +95,7 @@ class VacationTransport:
         if reason:
             return f"No answer: {reason}"
         now, sender = self._services.now(), delivery.reverse_path
-        local_part = sender.local_part.partition("+")[0] or sender.local_part  # carol+a is carol
-        asked = f"{user.address.key} {Address(local_part, sender.domain).key}"
+        asked = f"{user.address.key} {sender.without_subaddress.key}"
         digest = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         try:
             # First the mark: a crash in between costs an answer, and never makes two. By a count, because two workers may
@@ -135,8 +134,7 @@ class Plugin:
     @hookimpl
     def resolve_recipient(self, address: Address) -> Resolution | None:
         """Into the mailbox as always, and once more to here. Away only: at other times nobody notices this plugin."""
-        plain = Address(address.local_part.partition("+")[0], address.domain)
-        user = self._users.get(address.key) or self._users.get(plain.key)
+        user = self._users.get(address.key) or self._users.get(address.without_subaddress.key)
         if user is None or not user.begins <= self._now() < user.ends:
             return None
         key = user.address.key

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Annotated
 
 import msgspec
@@ -12,7 +11,7 @@ import msgspec
 from mailserv import hookimpl
 from mailserv.mail import reply
 from mailserv.mail.extension import Become, SessionView, SMTPExtension, Verb, VerbAnswer
-from mailserv.mail.ip import is_within, parse_ip
+from mailserv.mail.ip import is_within, merged, parse_ip
 from mailserv.mail.peer import Peer
 from mailserv.mail.plugin import Services
 from mailserv.mail.reply import Reply
@@ -73,10 +72,7 @@ class Plugin:
 
     @hookimpl
     def check_config(self) -> Iterable[str]:
-        v4 = [network for network in self._networks if isinstance(network, IPv4Network)]
-        v6 = [network for network in self._networks if isinstance(network, IPv6Network)]
-        merged: list[Network] = [*collapse_addresses(v4), *collapse_addresses(v6)]
-        for network in merged:
+        for network in merged(self._networks):
             if not network.prefixlen:
                 yield f"networks: {network} is everybody: that is an open relay"
 
