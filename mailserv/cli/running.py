@@ -27,7 +27,7 @@ class Signals:
     """The process's signals, one after the other, for the main thread; between them it sleeps in the kernel."""
 
     def __init__(self) -> None:
-        self._ending = False
+        self._stops = 0
         self._waiting: dict[int, None] = {}
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)  # set_wakeup_fd wants it so
@@ -50,15 +50,17 @@ class Signals:
         return self._writer
 
     def handle(self, number: int, _: FrameType | None) -> None:
-        """After SIGTERM or SIGINT, another one of them ends the process at once with exit code 1.
+        """After SIGTERM or SIGINT, another one of them ends the process at once with exit code 1; it waits for nothing
+        but the log's last lines, and a third one not for those.
 
         Runs on the main thread between two of its instructions, also while it starts, reloads or waits for the drain.
         """
         if number in _STOP:
-            if self._ending:
+            self._stops += 1
+            if self._stops == 2:
                 logging.flush()
+            if self._stops >= 2:
                 os._exit(1)
-            self._ending = True
 
 
 @contextmanager

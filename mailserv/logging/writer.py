@@ -7,8 +7,9 @@ import select
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
 from mailserv.logging.lines import Line, Renderer
 
@@ -20,7 +21,7 @@ LINGER = (
 PIPE_BUF = 4096  # octets that a pipe keeps together when several processes write to it (pipe(7))
 _STUCK = 2.0  # seconds that flush and close wait for a reader that takes nothing
 
-Entry = Line | threading.Event | None
+Entry: TypeAlias = "Line | threading.Lock | None"
 
 
 class LogWriter:
@@ -46,7 +47,8 @@ class LogWriter:
         self._queue: SimpleQueue[Entry] = SimpleQueue()
         self._max_waiting = max_waiting
         self._linger = linger
-        self._hurry = threading.Event()  # somebody waits, or it is the end
+        self._unhurried = threading.Lock()  # held, but when somebody waits or it is the end
+        self._unhurried.acquire()
         self._dropped = 0
         self._dropping = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -61,17 +63,25 @@ class LogWriter:
         self._queue.put(line)
 
     def flush(self, timeout: float = _STUCK) -> bool:
-        """Wait until what was put before is written. False when it was not within `timeout` seconds."""
-        written = threading.Event()
+        """Wait until what was put before is written. False when it was not within `timeout` seconds.
+
+        Also in a signal's handler that interrupts another flush: nothing in here holds what the handler would wait for.
+        """
+        written = threading.Lock()
+        written.acquire()
         self._queue.put(written)
-        self._hurry.set()
-        return written.wait(timeout)
+        self._hurry()
+        return written.acquire(timeout=timeout)
 
     def close(self, timeout: float = _STUCK) -> None:
         """Write what waits and end the thread; give up on a stuck reader after `timeout` seconds."""
         self._queue.put(None)
-        self._hurry.set()
+        self._hurry()
         self._thread.join(timeout)
+
+    def _hurry(self) -> None:
+        with suppress(RuntimeError):  # it has been told already
+            self._unhurried.release()
 
     def _run(self) -> None:
         while True:
@@ -82,8 +92,8 @@ class LogWriter:
                 for text in self._pieces([self._rendered(line) for line in lines]):
                     self._output.write(text)
             for entry in batch:
-                if isinstance(entry, threading.Event):
-                    entry.set()
+                if entry is not None and not isinstance(entry, Line):
+                    entry.release()
             if None in batch:
                 return
 
@@ -91,8 +101,8 @@ class LogWriter:
         """Wait for an entry and for those that come soon after it, then take all that are there, at most BATCH."""
         batch = [self._queue.get()]
         if self._queue.qsize() < BATCH:
-            self._hurry.wait(self._linger)
-        self._hurry.clear()  # before the queue is emptied: whoever has set it is in there
+            self._unhurried.acquire(timeout=self._linger)
+        self._unhurried.acquire(blocking=False)  # before the queue is emptied: whoever is in a hurry is in there
         try:
             while len(batch) < BATCH and batch[-1] is not None:
                 batch.append(self._queue.get_nowait())

@@ -6,9 +6,10 @@ import io
 import json
 import logging as stdlib_logging
 import os
+import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,36 @@ def test_a_line_waits_for_more_of_them_but_not_when_somebody_waits() -> None:
         log.put(Line(0.0, "info", "x", "last", {}))
         log.close()
         assert b"event=last" in out.read(65536)
+
+
+def test_a_signal_may_flush_in_the_middle_of_a_flush() -> None:
+    """At any line of it, and of what it calls: a trace function stands for the signal's handler."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0), os.fdopen(writer, "w") as stream:
+        log = LogWriter(stream, logfmt, linger=3600.0)
+        left = 0
+        answers: list[bool] = []
+
+        def step(*_: object) -> Callable[..., object]:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                answers.append(log.flush())
+            return step
+
+        for steps in range(1, 200):
+            left = steps
+            before = sys.gettrace()
+            sys.settrace(step)
+            try:
+                answers.append(log.flush())
+            finally:
+                sys.settrace(before)
+            if left > 0:
+                break  # it has no more steps than these
+        assert all(answers)
+        assert steps > 5
+        log.close()
 
 
 def test_lines_that_nobody_waits_for_are_written_soon() -> None:
