@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mailserv.errors import PluginError
 from mailserv.filter.auth_results import results_field
 from mailserv.filter.checks import SessionChecks
@@ -31,7 +33,6 @@ class Arrived(Value, frozen=True):
     below: int
     hostname: str
     received_at: float
-    is_binary: bool
 
 
 class Inspected(Value, frozen=True):
@@ -43,28 +44,30 @@ class Inspected(Value, frozen=True):
     trace: tuple[TraceEntry, ...] = ()
 
 
-def inspect(asked: SessionChecks, arrived: Arrived) -> Asking[Inspected | Reply]:
+def inspect(
+    asked: SessionChecks, peer: Peer, envelope: Envelope, content: Content, arrived: Callable[[Content], Arrived]
+) -> Asking[Inspected | Reply]:
     """Ask the plugins that look at whole messages, in the order of docs/hooks.md; the refusal when there is one.
 
-    Where nobody looks it need not be called: `SessionChecks.inspecting` is empty then.
+    `arrived(content)` is called where somebody wants to add something. Where nobody looks this need not be called:
+    `SessionChecks.inspecting` is empty then.
     """
-    peer, envelope = arrived.peer, arrived.envelope
     try:
-        found = Inspected(arrived.content)
+        found = Inspected(content)
         if "message_authenticate" in asked.inspecting:
-            found = yield from _authenticated(asked, arrived)
+            found = yield from _authenticated(asked, arrived(content))
         verdict = yield from asked.message(peer, envelope, found.content, found.results)
         if verdict is not None:
             return verdict.reply
         if "message_scan" in asked.inspecting:
-            scanned = yield from _scanned(asked, arrived, found)
+            scanned = yield from _scanned(asked, arrived(content), found)
             if isinstance(scanned, Reply):
                 return scanned
             found = scanned
-        if arrived.is_binary or "message_rewrite" not in asked.inspecting:
+        if "message_rewrite" not in asked.inspecting or envelope.is_binary:
             return found
-        content = yield from asked.rewritten(peer, envelope, found.content, found.results)
-        return replace(found, content=content)
+        rewritten = yield from asked.rewritten(peer, envelope, found.content, found.results)
+        return replace(found, content=rewritten)
     except PluginError as error:
         _log.warning("plugin_missed", session=peer.session_id, error=str(error))
         return reply.LOCAL_ERROR

@@ -50,7 +50,7 @@ class Transaction:
         self._queue_id = ""
         self._received_at = 0.0
         self._below = 0
-        self._is_binary = envelope.parameters.get("BODY", "").upper() == "BINARYMIME"
+        self._is_binary = envelope.is_binary
         self._refusal: Reply | None = None  # of a content that comes in chunks, said at the end of its chunk
         self.envelope = envelope
 
@@ -160,7 +160,9 @@ class Transaction:
         if isinstance(content, Reply):
             return self._refused(content)
         found: Inspected | Reply = (
-            (yield from inspect(self._asked, self._arrived(content))) if self._asked.inspecting else Inspected(content)
+            (yield from inspect(self._asked, self._peer, self.envelope, content, self._arrived))
+            if self._asked.inspecting
+            else Inspected(content)
         )
         if isinstance(found, Reply):
             self._sink.discard()
@@ -217,7 +219,6 @@ class Transaction:
             below=self._below,
             hostname=self._context.settings.hostname,
             received_at=self._received_at,
-            is_binary=self._is_binary,
         )
 
     def _complete(self, header_section: bytes) -> bytes:

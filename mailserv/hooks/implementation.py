@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailserv.clock import Clock
 from mailserv.hooks.breaker import Breaker
 from mailserv.hooks.specs import SPECS
 from mailserv.logging import get_logger
 from mailserv.settings import PluginPolicy
+
+if TYPE_CHECKING:
+    from mailserv.hooks.round import Listed
 
 _log = get_logger("hooks")
 MOST_ABANDONED = 16  # hanging calls of one implementation; with more of them its breaker stays open
@@ -45,19 +48,20 @@ class Implementation:
     __slots__ = (
         "_changed",
         "_is_answer",
+        "_listed",
         "abandoned",
         "breaker",
         "budget",
-        "calls",
+        "counted",
         "failures",
         "function",
         "hook",
         "is_watched",
+        "number",
         "observed",
         "pick",
         "plugin",
         "refused",
-        "seconds",
         "skips",
         "traced",
     )
@@ -84,12 +88,26 @@ class Implementation:
         self.skips = (policy.on_error or spec.on_error) == "skip" or self.observed
         self.traced = self.is_watched = traced
         self.breaker = Breaker(clock, self._watch)
-        self.calls = self.failures = self.abandoned = self.refused = 0
-        self.seconds = 0.0
+        self.counted = self.failures = self.abandoned = self.refused = 0
         self._changed = changed
         self.function = function
         self.pick = _picker(arguments)
         self._is_answer = spec.is_answer
+
+    def enlist(self, listed: Listed, number: int) -> None:
+        """Where it stands among those that are called with it. Before it is called."""
+        self._listed = listed
+        self.number = number
+
+    @property
+    def calls(self) -> int:
+        """How often it was called."""
+        return self.counted + self._listed.rounds
+
+    @property
+    def seconds(self) -> float:
+        """How long that took."""
+        return self._listed.seconds[self.number]
 
     def attempt(self, arguments: Mapping[str, Any]) -> Result:
         """Call it, unless its breaker is open. Never raises. Whoever has not stopped waiting gives the result to `settle`."""
@@ -106,8 +124,8 @@ class Implementation:
         answer, error, was_called = result
         if not was_called:
             return self._without_answer("it is paused")
-        self.calls += 1
-        self.seconds += seconds
+        self.counted += 1
+        self._listed.seconds[self.number] += seconds
         if self.traced:
             self._trace(answer if error is None else error, seconds)
         if error is not None:
@@ -125,8 +143,8 @@ class Implementation:
 
     def overran(self) -> Any:
         """It did not end within its budget: it is waited for no longer. What `settle` returns."""
-        self.calls += 1
-        self.seconds += self.budget
+        self.counted += 1
+        self._listed.seconds[self.number] += self.budget
         self.abandoned += 1
         if self._failed():
             _log.error("plugin_overran", plugin=self.plugin, hook=self.hook, budget=self.budget)
@@ -150,7 +168,9 @@ class Implementation:
 
     def _watch(self, failing: bool) -> None:
         """A call that needs no `attempt` is the one of an implementation that neither failed last nor is traced."""
-        self.is_watched = failing or self.traced
+        before, self.is_watched = self.is_watched, failing or self.traced
+        if before is not self.is_watched:
+            self._listed.regroup()
 
     def _rests(self) -> bool:
         return self.breaker.is_open and (self.abandoned >= MOST_ABANDONED or not self.breaker.may_call())

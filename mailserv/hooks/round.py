@@ -2,38 +2,70 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from itertools import groupby
+from typing import Any, TypeVar, cast
 
-from mailserv.hooks.implementation import SILENT, Failure, Implementation, Pick
+from mailserv.hooks.implementation import Failure, Implementation, Pick
 
 T = TypeVar("T")
+Group = tuple[Pick | None, Sequence[tuple[int, Callable[..., Any]]]]
+"""Functions that stand behind each other and want the same arguments, each with its number; or, without a pick, `attempt`s."""
 
 
-class Listed(NamedTuple):
-    """One hook's implementations in the operator's order, as a round needs them."""
+class Listed:
+    """One hook's implementations in the operator's order, as rounds need them, and what their silence came to.
 
-    left: dict[Implementation, bool]
-    calls: Sequence[tuple[Implementation, Callable[..., Any], Pick]]
+    `groups`: whom to call; those that are watched are called by `attempt`. `left`: their numbers. Any thread.
+    """
 
-    @classmethod
-    def of(cls, found: Sequence[Implementation]) -> Listed:
-        return cls(dict.fromkeys(found, True), tuple((each, each.function, each.pick) for each in found))
+    __slots__ = ("_lock", "groups", "implementations", "left", "rounds", "seconds")
+
+    def __init__(self, found: Sequence[Implementation]) -> None:
+        self.implementations = tuple(found)
+        self.left = dict.fromkeys(range(len(found)))
+        self.rounds = 0
+        """In which nobody had an opinion: one addition and not one for each."""
+        self.seconds = [0.0] * len(found)
+        """Of each, in all their calls."""
+        self._lock = threading.Lock()
+        self.groups: Sequence[Group] = ()
+        for number, each in enumerate(found):
+            each.enlist(self, number)
+        self.regroup()
+
+    def regroup(self) -> None:
+        """To be told when one is watched from now on, or no more."""
+        with self._lock:
+            by_pick = groupby(self.implementations, lambda each: None if each.is_watched else each.pick)
+            self.groups = [
+                (pick, [(each.number, each.function if pick else each.attempt) for each in some])
+                for pick, some in by_pick
+            ]
 
 
 class Round:
     """Made by one thread, called by the one that owns it, which a call that hangs loses it to another one."""
 
-    __slots__ = ("_calls", "_left", "answers", "arguments", "at")
+    __slots__ = ("_groups", "_left", "_listed", "_spoke", "answers", "arguments")
 
     def __init__(self, listed: Listed, arguments: dict[str, Any]) -> None:
+        self._listed = listed
         self._left = listed.left.copy()
-        self._calls = listed.calls
+        self._groups = listed.groups
+        self._spoke: tuple[int, ...] = ()
         self.arguments = arguments
         self.answers: Sequence[tuple[Implementation, Any]] = ()
         """What was said, each settled, in the order of the calls; nobody is here who had no opinion."""
-        self.at: Implementation | None = None
-        """The one that is at work, each of them once. Any thread may read it."""
+
+    @property
+    def at(self) -> Implementation | None:
+        """The one that is at work, each of them once; None at the end. Any thread."""
+        try:
+            return self._listed.implementations[next(iter(self._left))]
+        except (StopIteration, RuntimeError):  # RuntimeError: it has just returned
+            return None
 
     def take(self, implementation: Implementation, answer: Any) -> bool:
         """An answer that is not None. True: ask no more of them."""
@@ -42,56 +74,75 @@ class Round:
 
     def call(self, monotonic: Callable[[], float]) -> bool:
         """Call all that are left. False: a call has overrun, and another thread owns the round and all that comes of it."""
-        left, arguments = self._left, self.arguments
-        pop, values = left.pop, ()
-        last: Pick | None = None
+        listed, left, arguments = self._listed, self._left, self.arguments
+        seconds, groups = listed.seconds, self._groups
+        has_raised = False
         began = monotonic()
-        for each, function, pick in self._calls:
-            self.at = each
-            result = SILENT
-            if each.is_watched:
-                result = each.attempt(arguments)
-            else:  # as `attempt` and `settle`, without calling them: this is what every call goes through while all is well
-                if pick is not last:  # most want the same
-                    last, values = pick, pick(arguments)
+        for pick, calls in groups:
+            values = pick(arguments) if pick is not None else (arguments,)
+            for number, function in calls:
                 try:
-                    if (answer := function(*values)) is not None:
-                        result = (answer, None, True)
-                except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
-                    result = (None, error, True)
-            ended = monotonic()
-            if not pop(each, False):  # atomic: whoever takes a call out of what is left owns the round
-                each.returned_late()
-                return False
-            if result is SILENT:
-                each.calls += 1
-                each.seconds += ended - began
-            else:
-                self._settled(each, each.settle(result, ended - began))
-                last = None  # an answer may have changed an argument
-                if not left:
-                    return True
-            began = ended
+                    answer = function(*values)
+                except BaseException as error:  # noqa: BLE001 - one of the three places: a plugin may raise anything, SystemExit too
+                    answer, has_raised = error, True
+                ended = monotonic()
+                try:
+                    del left[number]  # atomic: whoever takes a call out of what is left owns the round
+                except KeyError:
+                    listed.implementations[number].returned_late()
+                    return False
+                if answer is None:
+                    seconds[number] += ended - began
+                else:
+                    each = listed.implementations[number]
+                    result = answer if pick is None else (None, answer, True) if has_raised else (answer, None, True)
+                    self._spoke = (*self._spoke, number)
+                    self._take(each, each.settle(result, ended - began))
+                    if not left:
+                        self._count(number)
+                        return True
+                    has_raised = False
+                    values = pick(arguments) if pick is not None else (arguments,)  # an answer may have changed one
+                began = ended
+        if self._spoke or groups is not listed.groups:
+            self._count(None)
+        else:
+            listed.rounds += 1
         return True
 
     def give_up(self, late: Implementation) -> bool:
         """On the thread that shall go on: wait no longer for this call. False: it has returned just now."""
-        if not self._left.pop(late, False):
+        left = self._left
+        try:
+            del left[late.number]
+        except KeyError:
             return False
-        self._settled(late, late.overran())
-        self._calls = [call for call in self._calls if call[0] in self._left]
+        self._count(late.number)
+        self._take(late, late.overran())
+        self._groups = [(pick, [call for call in calls if call[0] in left]) for pick, calls in self._groups]
+        self._spoke = ()
         return True
 
     def unavailable(self) -> None:
         """There is no thread to call anybody on."""
         while self._left:
-            each = next(iter(self._left))
-            del self._left[each]
-            self._settled(each, each.unavailable())
+            number = next(iter(self._left))
+            del self._left[number]
+            each = self._listed.implementations[number]
+            self._take(each, each.unavailable())
 
-    def _settled(self, implementation: Implementation, answer: Any) -> None:
+    def _take(self, implementation: Implementation, answer: Any) -> None:
         if answer is not None and self.take(implementation, answer):
             self._left.clear()
+
+    def _count(self, until: int | None) -> None:
+        """Those before `until` that were silent, one by one: the others have counted themselves, or were not called."""
+        for _, calls in self._groups:
+            for number, _ in calls:
+                if number == until:
+                    return
+                if number not in self._spoke:
+                    self._listed.implementations[number].counted += 1
 
 
 class FirstAnswer(Round):

@@ -59,7 +59,7 @@ class Runner:
                 )
                 for each in reversed(getattr(manager.hook, hook).get_hookimpls())
             ]
-            self._listed[hook] = Listed.of(found) if found else None
+            self._listed[hook] = Listed(found) if found else None
         shortest = min((each.budget for each in self.implementations), default=0.0)
         self._watchdog = Watchdog(self._threads, shortest, self._take_over)
         self.ask = Questions(self._listed)
@@ -76,7 +76,7 @@ class Runner:
     @property
     def implementations(self) -> list[Implementation]:
         """Every one, for metrics and for an operator who asks."""
-        return [each for some in self._listed.values() if some is not None for each in some.left]
+        return [each for some in self._listed.values() if some is not None for each in some.implementations]
 
     def drive(self, asking: Asking[None], threads: SessionThreads) -> None:
         """Run it to its end on this thread, which is one of `threads`; after a call that overruns, on another one of them.

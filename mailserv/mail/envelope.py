@@ -26,3 +26,8 @@ class Envelope(Value, frozen=True):
     def is_smtputf8(self) -> bool:
         """RFC 6531 §3.4: the client asked for an internationalised transaction."""
         return "SMTPUTF8" in self.parameters
+
+    @property
+    def is_binary(self) -> bool:
+        """RFC 3030 §3: the content is octets, not lines."""
+        return self.parameters.get("BODY", "").upper() == "BINARYMIME"

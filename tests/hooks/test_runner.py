@@ -180,6 +180,45 @@ def test_what_an_abandoned_call_says_later_counts_for_nothing_but_its_thread_is_
     assert made.implementations[0].breaker.failures == 1
 
 
+def test_each_call_is_counted_whether_it_was_silent_or_not() -> None:
+    freed = threading.Event()
+    turns = iter([None, tempfail("later"), RuntimeError("no"), None])
+
+    def middle() -> Verdict | None:
+        said = next(turns, None)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    plugins = {
+        "a": plugin("smtp_connect", say(None)),
+        "b": plugin("smtp_connect", middle),
+        "c": plugin("smtp_connect", say(None)),
+    }
+    made = run_plugins(plugins)
+    for number in range(1, 5):
+        made.decide("smtp_connect", peer=PEER)
+        assert [each.calls for each in made.implementations] == [number] * 3
+    assert all(each.seconds > 0 for each in made.implementations)
+    answered = {
+        "a": plugin("retry_delay", say(None)),
+        "b": plugin("retry_delay", say(5.0)),
+        "c": plugin("retry_delay", say(6.0)),
+    }
+    made = run_plugins(answered)
+    made.provide("retry_delay", **arguments("retry_delay"))
+    assert [each.calls for each in made.implementations] == [1, 1, 0]
+    plugins["b"] = plugin("smtp_connect", freed.wait)
+    made = run_plugins(plugins, policies={"b": SOON})
+    try:
+        made.decide("smtp_connect", peer=PEER)
+        assert [each.calls for each in made.implementations] == [1, 1, 1]
+    finally:
+        freed.set()
+    assert run_to(lambda: made.implementations[1].abandoned == 0)
+    assert [each.calls for each in made.implementations] == [1, 1, 1]
+
+
 def test_a_slow_one_within_its_budget_is_no_failure_even_behind_others() -> None:
     pause = threading.Event()
     slow = {str(n): plugin("smtp_connect", lambda: pause.wait(0.06) or None) for n in range(4)}
