@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from mailserv.store.disk import Disk, create_private, store_error, sync_director
 # server waits for milliseconds; a busy server does not rest, so a command needs patience.
 BUSY_TIMEOUT = 5.0
 COMMAND_BUSY_TIMEOUT = 30.0
+_LOOK_AGAIN = 2  # milliseconds: the wait between two looks whether the other one's transaction is over
 PAGE_SIZE = 4096  # octets
 _CHECKPOINT = 1000  # pages of WAL (4 MB) that start a checkpoint: more is no faster, and stalls writers for longer
 _WAL_KEPT = 64 * 1024 * 1024  # octets that the WAL file may keep after a checkpoint
@@ -91,6 +93,28 @@ def open_writer(path: Path, disk: Disk, timeout: float = BUSY_TIMEOUT) -> sqlite
         connection.close()
         raise
     return connection
+
+
+def look_often(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """The same one, whose waits are `begin`'s from now on."""
+    connection.execute(f"PRAGMA busy_timeout = {_LOOK_AGAIN}")
+    return connection
+
+
+def begin(connection: sqlite3.Connection, patience: float) -> None:
+    """Start a transaction that writes; wait for another process's, `patience` seconds at most. Raises sqlite3.Error.
+
+    By itself SQLite looks again after 1, 2, 5 … 100 ms, and misses the rests that a command leaves the server (`beside.py`).
+    """
+    ends = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= ends:
+                raise
+        else:
+            return
 
 
 def open_reader(path: Path, disk: Disk) -> sqlite3.Connection:

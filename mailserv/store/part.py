@@ -63,7 +63,7 @@ class Follower:
 class Turns:
     """One process writes, then another: a lock that the kernel keeps, with a queue, where SQLite's has none.
 
-    Without it, who finds the database locked looks again after 1, 2, 5 … 100 ms. The writer's thread.
+    Without it, who finds the database locked could only look again and again. The writer's thread.
     """
 
     def __init__(self, path: Path | None = None) -> None:

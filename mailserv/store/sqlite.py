@@ -127,6 +127,7 @@ class SqliteStore:
                 rest=self._aside.rest if self._aside is not None else None,
                 make_room=self._ballast.throw_out,
                 turns=Turns(None if part == ALONE else path.parent / "turn"),
+                patience=timeout,
             )
         except sqlite3.Error as error:
             raise as_store_error(path, error) from error

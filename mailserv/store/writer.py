@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from mailserv.errors import StorageFull, StoreUnavailable
 from mailserv.logging import get_logger
 from mailserv.mail.route import Route
-from mailserv.store.connection import Connect, as_store_error, primary_code
+from mailserv.store.connection import BUSY_TIMEOUT, Connect, as_store_error, begin, look_often, primary_code
 from mailserv.store.part import Turns
 
 _GROUP_ACTIONS = 250  # one transaction's actions: more than the sessions that can wait at once
@@ -79,10 +79,12 @@ class Writer:
         rest: Callable[[], None] | None = None,
         make_room: Callable[[], bool] = lambda: False,
         turns: Turns | None = None,
+        patience: float = BUSY_TIMEOUT,
     ) -> None:
         """`committed(destinations)` is called on the writer's thread after each commit, before those who wait are woken,
         `rest()` after that; `remove(files)` by whoever handed the action over. `make_room()` is asked when an action
-        that frees room finds none, and says whether to try again. `turns`: with other processes that write, too.
+        that frees room finds none, and says whether to try again. `turns`: with other processes that write, too;
+        `patience`: seconds to wait for the transaction of one that takes none.
         Raises sqlite3.Error when the database does not open."""
         self._path = path
         self._connect = connect
@@ -91,7 +93,8 @@ class Writer:
         self._rest = rest
         self._make_room = make_room
         self._turns = turns or Turns()
-        self._connection: sqlite3.Connection | None = connect()
+        self._patience = patience
+        self._connection: sqlite3.Connection | None = look_often(connect())
         self._tasks: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # nothing is handed over after the None that ends the thread
         self._is_closed = False
@@ -199,8 +202,8 @@ class Writer:
     def _begin(self) -> sqlite3.Error | None:
         try:
             if self._connection is None:
-                self._connection = self._connect()
-            self._connection.execute("BEGIN IMMEDIATE")
+                self._connection = look_often(self._connect())
+            begin(self._connection, self._patience)
         except sqlite3.Error as error:
             self._give_up_on(error)
             return error

@@ -32,6 +32,7 @@ class Bench:
             lambda: open_writer(self.path, self.failing.disk),
             committed=self.commits.append,
             remove=self.removed.extend,
+            patience=0.0,
         )
         self.writer.run(lambda work: work.connection.execute("CREATE TABLE t (n INTEGER UNIQUE)") and None)
         self.commits.clear()
