@@ -22,9 +22,9 @@ class Beside:
     """What a command's writer does after each commit. The writer's thread.
 
     SQLite's lock knows no queue: who waits for it looks again every other millisecond (`connection.begin`). A command that
-    drops a million rows in small transactions, one right after the other, would hold it nearly always when the server looks. So, when a server
-    runs, it rests for as long as it was at work since its last rest. (Measured, 60,000 rows dropped: the server's longest
-    wait was 75 ms instead of 630.)
+    drops a million rows in small transactions, one right after the other, would hold it nearly always when the server
+    looks. So, when a server runs, it rests for as long as it was at work since its last rest. (Measured, 60,000 rows
+    dropped: the server's longest wait was 75 ms instead of 630.)
     """
 
     def __init__(self, data_dir: Path, clock: Clock, never: Waitable | None = None) -> None:
