@@ -150,9 +150,10 @@ class Conversation:
             return True
         self.reply = transaction.closing
         at_once = transaction.closed_at in {Step.RSET, Step.MAIL}
-        if not transaction.dot_sent and (was_fresh or at_once):
+        left = exchange.part.record_answered(transaction, self._remote)
+        if left and not transaction.dot_sent and (was_fresh or at_once):
             # It heard nothing of this message but MAIL: its limit of messages, an idle connection that got too old.
-            self._put_back(exchange.part)
+            self._put_back(left)
             self.end = End.HOST if was_fresh else End.LOST
         else:
             exchange.part.record(transaction, self._remote)
@@ -172,8 +173,9 @@ class Conversation:
             self._put_back()
             self.end = End.STOP if is_slow else End.LOST
         else:
-            self._put_back(part)
-            self.end = End.HOST if was_fresh else End.LOST
+            left = part.record_answered(transaction, self._remote)  # what was said before stands
+            self._put_back(left)
+            self.end = End.HOST if was_fresh and left else End.LOST
 
     def _put_back(self, part: Part | None = None) -> None:
         """What was begun ahead, and then `part` before it, are to be sent some other way."""

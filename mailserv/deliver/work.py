@@ -143,6 +143,16 @@ class Part:
             if reply or missing:
                 self.job.outcomes[index] = outcome_of(reply or missing or LOCAL_ERROR, remote, self.success)
 
+    def record_answered(self, transaction: Transaction, remote: str) -> Part | None:
+        """Only what the server said of a recipient before its end; the part that is left, None when nobody is."""
+        left = []
+        for index, reply in zip(self.rows, transaction.replies, strict=True):
+            if reply is None or reply is transaction.closing:
+                left.append(index)
+            else:
+                self.job.outcomes[index] = outcome_of(reply, remote, self.success)
+        return Part(self.job, tuple(left)) if left else None
+
     def _without_unsupported(self, known: Capabilities, remote: str) -> tuple[int, ...]:
         if "SMTPUTF8" in known:
             return self.rows

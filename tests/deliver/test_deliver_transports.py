@@ -121,6 +121,47 @@ def test_the_answers_before_a_lost_reply_to_the_dot_stand(serve, transport):
     assert [type(o) for o in attempt.outcomes] == [Failed, Deferred]
 
 
+@pytest.mark.parametrize("server", [{}, PLAIN_SERVER])
+@pytest.mark.parametrize(
+    ("script", "kind", "code"),
+    [
+        ({"MAIL": [Raw(b"550 5.7.1 Go away\r\n", close=True)]}, Failed, 550),
+        ({"RCPT": [Raw(b"550 5.7.1 Go away\r\n", close=True)]}, Failed, 550),
+        ({"RCPT": [Raw(b"450 4.7.1 Come back\r\n", close=True)]}, Deferred, 450),
+        ({"DATA": [Raw(b"554 5.7.1 Go away\r\n", close=True)]}, Failed, 554),
+    ],
+)
+def test_an_answer_stands_though_the_server_closes_behind_it(serve, transport, server, script, kind, code):
+    mx = serve(script, **server)
+    [attempt] = transport().deliver([delivery(hop(mx))])
+    assert isinstance(attempt.outcomes[0], kind)
+    assert attempt.outcomes[0].reply.code == code
+    [attempt] = transport().deliver([delivery(hop(mx))])
+    assert isinstance(attempt.outcomes[0], Delivered)
+
+
+@pytest.mark.parametrize("end", [DROP, "421 4.3.2 Closing"])
+def test_whoever_was_answered_before_a_session_ended_is_not_asked_for_again(serve, transport, end):
+    mx = serve({"RCPT TO:<no@": "550 5.1.1 No such user", "RCPT TO:<later@": "450 4.2.1 Busy", "RCPT TO:<end@": end})
+    names = ["no@example.net", "later@example.net", "end@example.net"]
+    [attempt] = transport().deliver([delivery(hop(mx), *names)])
+    assert [type(o) for o in attempt.outcomes] == [Failed, Deferred, Deferred]
+    assert [o.reply.enhanced for o in attempt.outcomes[:2]] == ["5.1.1", "4.2.1"]
+
+
+def test_a_refusal_stands_though_421_follows(serve, transport):
+    mx = serve({"RCPT": "550 5.7.1 Go away", "DATA": "421 4.3.2 Closing"})
+    taking = Taking(numbered(hop(mx), 3))
+    assert outcomes(list(transport().deliver(taking))) == [("Q0", "Failed", 550)]
+    assert taking.taken == 1, "the host wants no more now"
+
+
+def test_a_host_that_refuses_and_closes_takes_the_next_message(serve, transport):
+    mx = serve({"RCPT": [Raw(b"550 5.7.1 Go away\r\n", close=True)]})
+    attempts = list(transport().deliver(numbered(hop(mx), 2)))
+    assert outcomes(attempts) == [("Q0", "Failed", 550), ("Q1", "Delivered", 250)]
+
+
 def test_a_reply_that_came_before_the_content_is_no_answer_to_its_dot(serve, transport):
     mx = serve({"DATA": Raw(b"354 Go ahead\r\n250 2.0.0 Taken already\r\n"), "DOT": "554 5.7.1 A virus"})
     [attempt] = transport().deliver([delivery(hop(mx))])
