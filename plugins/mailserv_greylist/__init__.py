@@ -20,7 +20,7 @@ from mailserv.mail.values import Duration, Network
 from mailserv.mail.verdict import Verdict, tempfail
 from mailserv_greylist.commands import make_commands
 from mailserv_greylist.policy_service import PolicyConversation
-from mailserv_greylist.triplets import NETWORK, PASSED, SINCE, SUCCESSES, WAITING, Triplet, time_of
+from mailserv_greylist.triplets import NETWORK, PASSED, SINCE, SUCCESSES, Triplet, Windows, time_of
 
 V4_BITS, V6_BITS = 24, 64  # RFC 6647 §5: big senders come back from a neighbouring address
 REFRESH = 86_400.0  # seconds: what is known is written again at most once a day
@@ -51,6 +51,7 @@ class Plugin:
         self._settings = settings
         self._services = services
         self._table = services.table
+        self._windows = Windows(settings.window)
         self._now = services.now
         self._log = services.log
         self._greylisted = services.metrics.count("greylisted")
@@ -110,37 +111,44 @@ class Plugin:
         """How long this triplet still has to wait, in whole seconds; 0: it may pass, and is known from now on."""
         now, delay = self._now(), self._settings.delay
         value = self._table.get(f"{SINCE}{triplet.key}")
-        if value is None:
-            return math.ceil(delay) if self._note(triplet) else 0
-        left = math.ceil(time_of(value) + delay - now)
+        since = None if value is None else time_of(value)
+        if since is None or since > now:  # the clock was put back: who came then has come now
+            if since is not None:
+                self._forget(triplet, since)
+            return math.ceil(delay) if self._note(triplet, now) else 0
+        left = math.ceil(since + delay - now)
         if left > 0:
-            return min(left, math.ceil(delay))  # the clock may have been put back
-        self._table.delete(f"{SINCE}{triplet.key}")
+            return left
+        self._forget(triplet, since)
         self._know(f"{PASSED}{triplet.key}", triplet)
-        self._waiting.set(self._count(WAITING, -1))
-        self._count(f"{WAITING} {triplet.network}", -1)
         self._succeeded(triplet.network)
         return 0
 
-    def _note(self, triplet: Triplet) -> bool:
+    def _note(self, triplet: Triplet, now: float) -> bool:
         """A stranger: remember when it came, if there is room. False: let it pass, for the table is full."""
-        settings, now = self._settings, self._now()
-        if self._count(f"{WAITING} {triplet.network}", 1) > settings.waiting_per_network:
-            self._count(f"{WAITING} {triplet.network}", -1)
+        settings = self._settings
+        if self._count(1, now, triplet.network) > settings.waiting_per_network:
+            self._count(-1, now, triplet.network)
             return True
-        waiting = self._count(WAITING, 1)
+        waiting = self._count(1, now)
         if waiting > settings.waiting:
-            self._count(WAITING, -1)
-            self._count(f"{WAITING} {triplet.network}", -1)
+            self._count(-1, now)
+            self._count(-1, now, triplet.network)
             self._log.warning("greylist_full", waiting=settings.waiting)
             return False
         self._waiting.set(waiting)
         self._table.put(f"{SINCE}{triplet.key}", triplet.value(now), now + settings.window)
         return True
 
-    def _count(self, key: str, by: int) -> int:
-        """Counts end with a window, and so does what they count: there are never more than twice as many rows."""
-        return self._table.increment(key, by, self._now() + self._settings.window)
+    def _forget(self, triplet: Triplet, since: float) -> None:
+        """It waits no more."""
+        self._table.delete(f"{SINCE}{triplet.key}")
+        self._waiting.set(self._count(-1, since))
+        self._count(-1, since, triplet.network)
+
+    def _count(self, by: int, at: float, network: str = "") -> int:
+        """A window's count, which ends with the last of what it counts: there are never more than twice as many rows."""
+        return self._table.increment(self._windows.key(at, network), by, self._windows.end(at))
 
     def _succeeded(self, network: str) -> None:
         wanted = self._settings.auto_whitelist

@@ -15,8 +15,8 @@ from mailserv_greylist.triplets import (
     PASSED,
     SINCE,
     SUCCESSES,
-    WAITING,
     Triplet,
+    Windows,
     digest,
     time_of,
     triplet_of,
@@ -55,7 +55,7 @@ def make_commands(services: Services, delay: float, window: float, bits: tuple[i
           mailserv greylist forget carol@example.net
         """
         fits = _fits(address, bits)
-        count = sum(_forget(table, key, value, services.now() + window) for key, value in _rows(table, fits))
+        count = sum(_forget(table, key, value, Windows(window)) for key, value in _rows(table, fits))
         if not count:
             raise click.ClickException(f"nothing is known of {address}")
         click.echo(f"forgotten: {count}")
@@ -98,15 +98,16 @@ def _found(table: Table, fits: Fits) -> Iterator[tuple[str, str, float]]:
         yield kind, triplet.network if triplet else key.removeprefix(NETWORK), time_of(value)
 
 
-def _forget(table: Table, key: str, value: str, counts_until: float) -> int:
+def _forget(table: Table, key: str, value: str, windows: Windows) -> int:
     """Take one row out, with what counts it. 1."""
     table.delete(key)
     triplet = triplet_of(value)
     if triplet is None:
         table.delete(f"{SUCCESSES}{key.removeprefix(NETWORK)}")
     elif key.startswith(SINCE):
-        table.increment(WAITING, -1, counts_until)
-        table.increment(f"{WAITING} {triplet.network}", -1, counts_until)
+        since = time_of(value)
+        for network in ("", triplet.network):
+            table.increment(windows.key(since, network), -1, windows.end(since))
     return 1
 
 

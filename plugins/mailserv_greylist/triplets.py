@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mailserv.mail.address import Address
 
 SINCE, PASSED, NETWORK = "since ", "passed ", "network "  # beginnings of keys: waits, is known, a network that is known
-WAITING = "waiting"  # key of the count of all triplets that wait; followed by a network: of that one
+WAITING = "waiting"  # beginning of keys of counts: triplets that wait
 SUCCESSES = "successes "  # and a network: its triplets that came back
 
 
@@ -37,6 +37,22 @@ class Triplet:
 
 def digest(address: Address) -> str:
     return hashlib.blake2b(address.key.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Triplets that wait are counted by the window in which they came, so that no count outlives what it counts for long,
+    and none that a clock which was ahead has left behind is looked at."""
+
+    seconds: float
+
+    def key(self, at: float, network: str = "") -> str:
+        """Of the count of those that came in the window around `at`: all, or one network's."""
+        return f"{WAITING} {int(at // self.seconds)} {network}"
+
+    def end(self, at: float) -> float:
+        """When what began to wait at `at` is forgotten at the latest."""
+        return (at // self.seconds + 2) * self.seconds
 
 
 def time_of(value: str) -> float:

@@ -167,6 +167,30 @@ def test_a_clock_that_was_put_back_makes_nobody_wait_longer_than_the_delay() -> 
     ask()
     clock.set_now(clock.now() - 10 * DAY)
     assert ask() == told(300)
+    clock.advance(300)
+    assert ask() == ""
+
+
+def test_a_clock_that_was_ahead_leaves_no_count_behind() -> None:
+    clock = FakeClock()
+    ask = rcpt(clock, waiting_per_network=2)
+    clock.set_now(clock.now() + 365 * DAY)
+    for number in range(3):
+        assert ask(reverse_path=f"s{number}@far.example") == told(300)
+    clock.set_now(clock.now() - 365 * DAY)
+    assert ask() == told(300)
+    clock.advance(300)
+    assert ask() == ""
+
+
+def test_who_comes_back_in_the_next_window_makes_no_more_room_than_there_is() -> None:
+    clock = FakeClock()
+    ask = rcpt(clock, waiting=2, window="1d", auto_whitelist=0)
+    clock.advance(DAY - 60)
+    assert [ask(f"192.0.{number}.1") for number in range(2)] == [told(300)] * 2
+    clock.advance(300)
+    assert [ask(f"192.0.{number}.1") for number in range(2)] == [""] * 2
+    assert [ask(f"192.0.{number}.1") for number in range(10, 13)] == [told(300), told(300), ""]
 
 
 @pytest.mark.parametrize("settings", [{"delay": "2h", "window": "1h"}, {"lifetime": "1h"}])
