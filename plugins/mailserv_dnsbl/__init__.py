@@ -20,6 +20,10 @@ from mailserv_dnsbl.questions import Questions
 
 class Zone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     zone: Annotated[str, msgspec.Meta(description='the list\'s domain, as "zen.spamhaus.org"')]
+    name: Annotated[
+        str,
+        msgspec.Meta(description="what clients and the log are told in its place, where the domain has a key of yours"),
+    ] = ""
     weight: Annotated[int, msgspec.Meta(ge=1, description="what a client that is listed gets")] = 1
     answers: Annotated[
         tuple[Network, ...],
@@ -51,19 +55,15 @@ class Plugin:
     def __init__(self, settings: DnsblSettings, services: Services) -> None:
         self._settings = settings
         self._log = services.log
-        self._questions = Questions(services, settings.time_limit, settings.pause)
-        self._zones = tuple(dict.fromkeys(zone.zone for zone in (*settings.allow_zones, *settings.zones)))
+        every = (*settings.allow_zones, *settings.zones)
+        self._zones = tuple(dict.fromkeys(zone.zone for zone in every))
+        self._names = {zone.zone: zone.zone for zone in every} | {zone.zone: zone.name for zone in every if zone.name}
+        self._questions = Questions(services, self._names, settings.time_limit, settings.pause)
 
     @hookimpl
     def check_config(self) -> Iterable[str]:
-        for name in self._zones:
-            labels = name.rstrip(".").split(".")
-            if (
-                not name.isascii()
-                or not name.isprintable()
-                or " " in name
-                or not all(0 < len(each) < 64 for each in labels)
-            ):
+        for name in dict.fromkeys((*self._names, *self._names.values())):
+            if not _is_domain(name):
                 yield f"zones: {name!r} is no domain like zen.spamhaus.org"
 
     @hookimpl
@@ -77,20 +77,25 @@ class Plugin:
         score = sum(zone.weight for zone in listed)
         if not listed or _listing(self._settings.allow_zones, answers):
             return None
-        names = ", ".join(dict.fromkeys(zone.zone for zone in listed))
+        names = ", ".join(dict.fromkeys(self._names[zone.zone] for zone in listed))
         refused = score >= self._settings.threshold
         log = self._log.bind(session=peer.session_id, ip=peer.ip)
         log.info("dnsbl_listed", zones=names, score=score, refused=refused)
-        return self._refuse(peer, names, score) if refused else None
+        if not refused:
+            return None
+        is_final = self._settings.action == "reject" and all(z.zone in answers for z in self._settings.allow_zones)
+        make = reject if is_final else tempfail  # a list of good clients that gives no answer now may have this one
+        reason = f"score {score} of {self._settings.threshold}: {names}"
+        return make(f"Client [{peer.ip}] is listed by {names}", reason=reason)
 
     @hookimpl
     def shutdown(self) -> None:
         self._questions.close()
 
-    def _refuse(self, peer: Peer, names: str, score: int) -> Verdict:
-        make = reject if self._settings.action == "reject" else tempfail
-        reason = f"score {score} of {self._settings.threshold}: {names}"
-        return make(f"Client [{peer.ip}] is listed by {names}", reason=reason)
+
+def _is_domain(name: str) -> bool:
+    is_text = name.isascii() and name.isprintable() and " " not in name
+    return is_text and all(0 < len(label) < 64 for label in name.rstrip(".").split("."))
 
 
 def _listing(zones: Iterable[Zone], answers: dict[str, tuple[str, ...]]) -> list[Zone]:

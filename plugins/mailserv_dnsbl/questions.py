@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from ipaddress import IPv4Address, ip_network
 
@@ -16,9 +17,10 @@ _SUFFIXES = (".in-addr.arpa", ".ip6.arpa")
 
 
 class Questions:
-    """Any thread. `time_limit` and `pause`: seconds."""
+    """Any thread. `names`: what the log is told in place of a zone. `time_limit` and `pause`: seconds."""
 
-    def __init__(self, services: Services, time_limit: float, pause: float) -> None:
+    def __init__(self, services: Services, names: Mapping[str, str], time_limit: float, pause: float) -> None:
+        self._names = names
         self._dns = services.dns
         self._monotonic = services.monotonic
         self._log = services.log
@@ -68,7 +70,11 @@ class Questions:
         now = self._monotonic()
         if self._is_up(zone, now):
             self._paused[zone] = now + self._pause
-            self._log.warning("dnsbl_unavailable", zone=zone, error=error)
+            told = self._names[zone]
+            shown = re.sub(
+                re.escape(zone.strip(".")), lambda _: told, error, flags=re.IGNORECASE
+            )  # the question has it in it
+            self._log.warning("dnsbl_unavailable", zone=told, error=shown)
 
 
 def _name(ip: str, zone: str) -> str:

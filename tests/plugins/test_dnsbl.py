@@ -126,9 +126,20 @@ def test_a_dead_list_does_not_count_and_the_others_do(lists: FakeZone, how: Trou
     assert Client(lists, zones=[BAD, WORSE]).rcpt("192.0.2.1") == listed("192.0.2.1", "worse.test")
 
 
-def test_a_dead_allow_list_does_not_permit(lists: FakeZone) -> None:
+def test_a_dead_allow_list_does_not_permit_and_refuses_nobody_for_good(lists: FakeZone) -> None:
     lists.fail("2.2.0.192.good.test")
-    assert Client(lists, zones=[BAD], allow_zones=[GOOD]).rcpt("192.0.2.2") == listed("192.0.2.2", "bad.test")
+    clock = FakeClock()
+    client = Client(lists, clock, zones=[BAD], allow_zones=[GOOD])
+    later = "451 4.7.1 Client [192.0.2.2] is listed by bad.test"
+    assert [client.rcpt("192.0.2.2") for _ in range(2)] == [later, later]
+    lists.mend("2.2.0.192.good.test")
+    clock.advance(60)
+    assert client.rcpt("192.0.2.2") == ""
+
+
+def test_a_dead_allow_list_is_nothing_to_who_is_not_refused(lists: FakeZone) -> None:
+    lists.fail("1.2.0.192.good.test")
+    assert Client(lists, zones=[BAD], allow_zones=[GOOD], threshold=2).rcpt("192.0.2.1") == ""
 
 
 def test_a_list_in_trouble_is_asked_again_after_a_pause(lists: FakeZone) -> None:
@@ -202,6 +213,30 @@ def test_the_client_and_the_log_hear_why(lists: FakeZone) -> None:
         (line,) = running.wait_for_log("refused", command="rcpt")
         assert line["why"] == "dnsbl: score 1 of 1: bad.test"
         assert sent(running, login=True) == {}
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_invariant_10_a_key_in_a_zone_is_told_nobody(dies: bool) -> None:
+    zone = {"zone": "0SecretKey0.bad.test", "name": "bad.test"}
+    with FakeZone({"1.0.0.127.0secretkey0.bad.test": ["A 127.0.0.2"]}) as lists:
+        if dies:
+            lists.fail("1.0.0.127.0secretkey0.bad.test")
+        with server(lists, zones=[zone]) as running:
+            assert sent(running) == ({} if dies else {ALICE: listed("127.0.0.1", "bad.test")})
+            (line,) = running.wait_for_log("dnsbl_unavailable" if dies else "dnsbl_listed")
+            assert line["zone" if dies else "zones"] == "bad.test"
+            assert (
+                "secretkey"
+                not in "".join(
+                    map(str, [line, *running.log.matching("refused"), *running.log.matching("plugin_failed")])
+                ).lower()
+            )
+
+
+@pytest.mark.parametrize("name", ["two\r\nlines", "b\u00fccher"])
+def test_a_name_that_would_break_the_reply_is_refused_at_start(lists: FakeZone, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^plugin\.dnsbl\.zones: "):
+        Client(lists, zones=[{**BAD, "name": name}])
 
 
 def test_when_every_list_is_dead_mail_comes_in_and_the_log_tells_once(lists: FakeZone) -> None:
