@@ -15,6 +15,7 @@ from mailserv.mail.values import Network
 from mailserv.mail.verdict import Verdict, reject
 
 REFUSED = 554  # RFC 5321 §3.1: in place of a greeting
+LONGEST = 400  # characters of a reply; with the client's address a line has at most 512 (RFC 5321 §4.5.3.1.5)
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,8 +53,9 @@ class Plugin:
     @hookimpl
     def check_config(self) -> Iterable[str]:
         for number, rule in enumerate(self._rules, 1):
-            if not rule.reply or not rule.reply.isprintable():
-                yield f"rules.reply: rule {number}: has to be one line of printable characters"
+            said = rule.reply
+            if not (said.isascii() and said.isprintable() and 0 < len(said) <= LONGEST):  # RFC 5321 §4.2: textstring
+                yield f"rules.reply: rule {number}: has to be one line of at most {LONGEST} printable ASCII characters"
 
     @hookimpl
     def smtp_connect(self, peer: Peer) -> Verdict | None:

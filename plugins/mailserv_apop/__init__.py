@@ -46,9 +46,14 @@ class Plugin:
     Settings = ApopSettings
 
     def __init__(self, settings: ApopSettings, services: Services) -> None:
-        for address in settings.secrets:
+        known: set[str] = set()
+        for address, secret in settings.secrets.items():
             with reading(services, f'secrets."{address}"'):
-                parse_mailbox(address)
+                if (key := parse_mailbox(address).key) in known:
+                    raise ValueError("two entries name the same account")
+                if not secret:
+                    raise ValueError("an empty secret is none: nobody could log in with it")
+                known.add(key)
         self._apop = Apop(settings.secrets)
 
     @hookimpl

@@ -31,7 +31,9 @@ class Plugin:
         domains: dict[str, str] = {}
         for name, told in settings.addresses.items():
             with reading(services, f'addresses."{name}"'):
-                self._addresses[parse_mailbox(name).key] = parse_mailbox(told)
+                if (key := parse_mailbox(name).key) in self._addresses:
+                    raise ValueError("two entries name the same address")
+                self._addresses[key] = parse_mailbox(told)
         for name, told in settings.domains.items():
             with reading(services, f'domains."{name}"'):
                 domains[name] = parse_domain(told)

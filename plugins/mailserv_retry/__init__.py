@@ -16,6 +16,7 @@ from mailserv.mail.plugin import Services, reading
 from mailserv.mail.values import Duration
 
 LEAST = 10.0  # seconds: a host that is asked more often than that sees an attack
+MOST = 30 * 86_400.0  # seconds: the queue waits no longer, whatever it is told
 GREYLISTED = re.compile(r"gr[ae]y-?list", re.IGNORECASE)  # it has no code of its own (RFC 6647 §5)
 SOON_ATTEMPTS = 3  # a host that still says so means something else
 
@@ -46,8 +47,12 @@ class Plugin:
                 yield f'domains."{domain}": has to have at least one wait'
             if any(wait < LEAST for wait in waits):
                 yield f'domains."{domain}": a wait has to be at least {LEAST:g}s'
+            if any(wait > MOST for wait in waits):
+                yield f'domains."{domain}": a wait has to be at most 30d'
         if 0 < self._settings.greylisted < LEAST:
             yield f"greylisted: has to be at least {LEAST:g}s, or 0s"
+        if self._settings.greylisted > MOST:
+            yield "greylisted: has to be at most 30d"
 
     @hookimpl
     def retry_delay(self, delivery: Delivery, row: QueuedRow, outcome: Outcome, delay: float) -> float | None:

@@ -34,7 +34,9 @@ class Plugin:
         self._addresses: dict[str, Route] = {}
         for name, text in settings.addresses.items():
             with reading(services, f'addresses."{name}"'):
-                self._addresses[parse_mailbox(name).key] = parse_route(text)
+                if (key := parse_mailbox(name).key) in self._addresses:
+                    raise ValueError("two entries name the same address")
+                self._addresses[key] = parse_route(text)
         routes: dict[str, Route] = {}
         for name, text in settings.domains.items():
             with reading(services, f'domains."{name}"'):

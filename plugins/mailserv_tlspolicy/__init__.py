@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from mailserv import hookimpl
-from mailserv.mail.address import parse_domain
+from mailserv.mail.address import literal_address, parse_domain
 from mailserv.mail.plugin import Services, reading
 from mailserv.mail.tls_mode import TLSMode
 
@@ -29,12 +29,14 @@ class Plugin:
         self._modes: dict[str, TLSMode] = {}
         for name, mode in settings.domains.items():
             with reading(services, f'domains."{name}"'):
-                self._modes[_key(name)] = mode
+                if (key := _key(name)) in self._modes:
+                    raise ValueError("two entries name the same domain")
+                self._modes[key] = mode
 
     @hookimpl
     def tls_policy(self, next_hop: str, host: str) -> TLSMode | None:
         domain = next_hop.lower()
-        if domain.startswith("["):  # a smarthost of [routes]: there is no domain but the host's own
+        if domain.startswith("["):  # a smarthost of [routes], or a literal: there is no domain but the host's own
             domain = host.lower()
         return next((self._modes[key] for key in _keys(domain) if key in self._modes), None)
 
@@ -44,7 +46,11 @@ def _key(name: str) -> str:
     if name == "*":
         return name
     dot = "." if name.startswith(".") else ""
-    return dot + parse_domain(name.removeprefix("."))
+    domain = parse_domain(name.removeprefix("."))
+    literal = literal_address(domain)
+    if dot and literal:
+        raise ValueError("nothing is below an address")
+    return literal or dot + domain
 
 
 def _keys(domain: str) -> Iterable[str]:

@@ -57,7 +57,7 @@ def test_a_denial_without_a_reason_names_its_rule() -> None:
     assert verdict.reason == "access: rule 2"
 
 
-@pytest.mark.parametrize("reply", ["", "two\r\nlines", "bell \x07"])
+@pytest.mark.parametrize("reply", ["", "two\r\nlines", "bell \x07", "Kein Zutritt für Sie", "x" * 401])
 def test_a_reply_that_would_break_the_protocol_is_refused_at_start(reply: str) -> None:
     with pytest.raises(ConfigError, match=r"^plugin\.access\.rules\.reply: rule 1: "):
         make_plugins("access", {"rules": [{**EVERYBODY, "reply": reply}]})

@@ -107,3 +107,9 @@ def test_what_is_no_digest_is_no_login(server: MailServer, argument: str) -> Non
 def test_a_secret_of_no_address_stops_the_start() -> None:
     with pytest.raises(ConfigError, match=r'plugin.apop.secrets."nobody"'), serve(nobody="x"):
         pass
+
+
+@pytest.mark.parametrize("secrets", [{"a@example.org": "one", "A@Example.org": "two"}, {"a@example.org": ""}])
+def test_two_secrets_of_one_account_and_an_empty_one_stop_the_start(secrets: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"plugin.apop.secrets"), serve(**secrets):
+        pass

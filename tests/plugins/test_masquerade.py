@@ -42,6 +42,7 @@ def test_the_most_exact_entry_counts_and_the_null_path_stays(reverse_path: str, 
     [
         {"addresses": {"root": "a@example.org"}},
         {"addresses": {"a@b": "ops"}},
+        {"addresses": {"a@b": "ops@example.org", "A@B": "web@example.org"}},
         {"domains": {".internal": "@x"}},
         {"domains": {"exa mple": "example.org"}},
     ],

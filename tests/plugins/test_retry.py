@@ -53,6 +53,8 @@ def test_the_domain_the_attempt_and_the_words_say_when(
         ({"domains": {"exa mple": ["1m"]}}, 'plugin.retry.domains: "exa mple" is no domain: the domain is not valid'),
         ({"domains": {"far.example": []}}, 'plugin.retry.domains."far.example": has to have at least one wait'),
         ({"domains": {"far.example": ["1s"]}}, 'plugin.retry.domains."far.example": a wait has to be at least 10s'),
+        ({"domains": {"far.example": ["31d"]}}, 'plugin.retry.domains."far.example": a wait has to be at most 30d'),
+        ({"greylisted": "31d"}, "plugin.retry.greylisted: has to be at most 30d"),
         ({"greylisted": "2s"}, "plugin.retry.greylisted: has to be at least 10s, or 0s"),
     ],
 )

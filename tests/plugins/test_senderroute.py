@@ -47,6 +47,7 @@ def test_the_reverse_path_says_which_way(reverse_path: str, forward_path: str, r
     [
         {"addresses": {"boss": "smtp:relay.example"}},
         {"addresses": {"boss@shop.example": "relay.example"}},
+        {"addresses": {"boss@shop.example": "smtp:a.example", "Boss@shop.example": "smtp:b.example"}},
         {"domains": {"shop.example": "smtp:relay.example:587"}},
         {"domains": {"exa mple": "smtp:relay.example"}},
         {"keep": ["exa mple"]},

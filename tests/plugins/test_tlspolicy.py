@@ -21,6 +21,8 @@ TABLE = {
     ".far.example": "require",
     "deep.sub.far.example": "none",
     "bücher.example": "require",
+    "[192.0.2.2]": "verify",
+    "[IPv6:2001:DB8:0::1]": "require",
     "*": "opportunistic",
 }
 
@@ -37,6 +39,10 @@ TABLE = {
         ("xn--bcher-kva.example", "mx.far.example", "require"),
         ("[mx.far.example]:587", "mx.far.example", "require"),
         ("[192.0.2.1]:25", "192.0.2.1", "opportunistic"),
+        ("[192.0.2.2]", "192.0.2.2", "verify"),
+        ("[192.0.2.2]:25", "192.0.2.2", "verify"),
+        ("[IPv6:2001:db8::1]", "2001:db8::1", "require"),
+        ("[2001:db8::1]:25", "2001:db8::1", "require"),
     ],
 )
 def test_the_most_exact_entry_counts(next_hop: str, host: str, mode: str) -> None:
@@ -49,7 +55,16 @@ def test_without_an_entry_it_has_no_opinion() -> None:
     assert runner.provide("tls_policy", next_hop="far.example", host="mx.far.example") is None
 
 
-@pytest.mark.parametrize("domains", [{"far.example": "strict"}, {"a b": "require"}, {"*.far.example": "require"}])
+@pytest.mark.parametrize(
+    "domains",
+    [
+        {"far.example": "strict"},
+        {"a b": "require"},
+        {"*.far.example": "require"},
+        {".[192.0.2.2]": "require"},
+        {"far.example": "require", "FAR.example": "none"},
+    ],
+)
 def test_an_entry_that_can_not_be_is_refused_at_start(domains: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"^plugin\.tlspolicy\.domains"):
         make_plugins("tlspolicy", {"domains": domains})
