@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 from policing import envelope, make_plugins, peer
 
-from mailserv.errors import ConfigError
+from mailserv.errors import ConfigError, ResolverError
+from mailserv.hooks.kinds import LONG_BUDGET
 from mailserv.hooks.rooms import Rooms
 from mailserv.mail.auth_result import AuthResult
 from mailserv.mail.message import BytesContent
 from mailserv.mail.peer import Peer
+from mailserv.mail.plugin import MxAnswer
 from mailserv.resolver import Resolver
+from mailserv.testing.clock import FakeClock
 from mailserv.testing.dns import FakeZone
 from mailserv.testing.server import mail_server
 
@@ -76,6 +79,44 @@ def test_no_more_names_are_looked_up_than_may_be() -> None:
         (found,) = results(zone, peer("192.0.2.1"), names=3)
         assert len({name for name, rdtype in zone.queries if rdtype == "A"}) == 3
     assert found.result == "fail"
+
+
+class SlowNames:
+    """Ten names for every address, and a name server that lets each question about them wait until it is given up."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.asked: list[str] = []
+
+    def ptr(self, ip: str) -> tuple[str, ...]:
+        return tuple(f"n{number}.of.{ip}.example" for number in range(10))
+
+    def addresses(self, host: str) -> tuple[str, ...]:
+        self.asked.append(host)
+        self._clock.advance(20)  # both families
+        raise ResolverError(f"A of {host}: no answer in time")
+
+    def mx(self, domain: str) -> MxAnswer:
+        raise AssertionError("not asked")
+
+    def txt(self, name: str) -> tuple[str, ...]:
+        raise AssertionError("not asked")
+
+
+def test_many_names_in_a_dead_zone_do_not_use_up_the_budget_of_the_hook() -> None:
+    clock = FakeClock()
+    names = SlowNames(clock)
+    runner = make_plugins("iprev", {}, clock=clock, rooms=Rooms(dns=names)).runner
+    found = runner.gather(
+        "message_authenticate",
+        peer=peer("192.0.2.1"),
+        envelope=envelope("a@example.net"),
+        content=BytesContent(b"\r\n"),
+    )
+    ((_, (result,)),) = found
+    assert (result.result, result.reason) == ("temperror", f"A of {names.asked[-1]}: no answer in time")
+    assert len(names.asked) == 2
+    assert clock.now() < FakeClock().now() + LONG_BUDGET
 
 
 @pytest.mark.parametrize("client", [peer("192.0.2.1", login="a@example.org"), peer("192.0.2.1", relay=True)])
