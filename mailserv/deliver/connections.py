@@ -123,6 +123,16 @@ class ClientConnection:
             if (reply := self._reader.next()) is not None:
                 return reply
 
+    def read_early(self) -> ServerReply | None:
+        """A reply that is here though nobody waits for one yet, None without; it never waits, and raises ProtocolError only."""
+        self._sock.settimeout(0)
+        try:
+            while (reply := self._reader.next()) is None and (data := self._sock.recv(READ_SIZE)):
+                self._reader.feed(data)
+        except OSError:  # nothing has come, or the connection is gone: whoever sends next hears of that
+            return None
+        return reply
+
     def start_tls(self, context: ssl.SSLContext) -> None:
         """The handshake (RFC 3207 §4). Raises ProtocolError when there are unread bytes: somebody put them there."""
         self._step = Step.HANDSHAKE

@@ -34,6 +34,7 @@ class End(Enum):
 class _Exchange:
     part: Part
     transaction: Transaction
+    is_in_pieces: bool = False  # some content was sent without the dot: the server may answer it, and then the dot, too
 
 
 class Conversation:
@@ -109,20 +110,44 @@ class Conversation:
 
     def _send_content(self, exchange: _Exchange) -> None:
         """The content, its dot and, where the server pipelines, the next transaction's commands in the last piece."""
-        if self._connection.has_unread:  # it would count as the answer to the dot, and a refusal after it as nothing
-            raise ProtocolError("a reply came before the content")
+        if self._connection.has_unread:
+            if self._take_early(exchange):
+                return
+            raise ProtocolError("a reply came before the content")  # its rest would count as the answer to the dot
         pending: list[bytes] = []
         size = 0
         for block in self._wire_blocks(exchange):
             if size + len(block) > SEND_SIZE and pending:
-                self._connection.send(b"".join(pending), Step.BLOCK)
+                if self._send_piece(exchange, b"".join(pending)):
+                    return
                 pending, size = [], 0
             pending.append(block)
             size += len(block)
-        commands = b"" if exchange.transaction.in_chunks else self._commands_ahead()  # RFC 3030 §2: it may need RSET
+        # Nothing is begun behind the dot of what may be answered twice, nor (RFC 3030 §2) where it may need RSET.
+        alone = exchange.is_in_pieces or exchange.transaction.in_chunks
+        commands = b"" if alone else self._commands_ahead()
         # Said before the last piece goes: when sending it fails, nobody knows whether the dot got through.
         exchange.transaction.content_sent()
         self._connection.send(b"".join(pending) + commands, Step.DOT)
+
+    def _send_piece(self, exchange: _Exchange, piece: bytes) -> bool:
+        """Content without its dot. Whether the server has refused it meanwhile; it may close behind that, too."""
+        exchange.is_in_pieces = True
+        try:
+            self._connection.send(piece, Step.BLOCK)
+        except OSError:
+            if not self._take_early(exchange):
+                raise
+            return True
+        return self._take_early(exchange)
+
+    def _take_early(self, exchange: _Exchange) -> bool:
+        reply = self._connection.read_early()
+        if reply is None:
+            return False
+        exchange.is_in_pieces = True
+        exchange.transaction.take_early(reply)
+        return True
 
     def _wire_blocks(self, exchange: _Exchange) -> Iterator[bytes]:
         job = exchange.part.job
@@ -147,7 +172,10 @@ class Conversation:
         connection.needs_reset = transaction.needs_reset
         if transaction.closing is None:
             exchange.part.record(transaction, self._remote)
-            return True
+            if not exchange.is_in_pieces or transaction.is_taken:
+                return True
+            self.end = End.LOST  # another answer to the same content would be taken for that to the next command
+            return False
         self.reply = transaction.closing
         at_once = transaction.closed_at in {Step.RSET, Step.MAIL}
         left = exchange.part.record_answered(transaction, self._remote)

@@ -122,6 +122,11 @@ class Transaction:
         return self._go_ahead and not self._accepted
 
     @property
+    def is_taken(self) -> bool:
+        """The server took the message for somebody."""
+        return any(reply is not None and reply.severity is Severity.POSITIVE for reply in self.replies)
+
+    @property
     def is_over(self) -> bool:
         """Nothing more is to be sent or heard, or the server has said 421."""
         return self.closing is not None or not (self._to_send or self._awaited or self._go_ahead)
@@ -141,6 +146,16 @@ class Transaction:
         self.dot_sent = True
         self.needs_reset = False
         self._awaited.append((Step.DOT, 0))
+
+    def take_early(self, reply: ServerReply) -> None:
+        """A reply that came before the dot. A refusal is one, for without its dot the content can't have been taken."""
+        if reply.severity is Severity.POSITIVE or reply.severity is Severity.INTERMEDIATE:
+            raise ProtocolError("a reply came before the content")  # a refusal after the dot would count as nothing
+        self._go_ahead = False
+        if reply.code == 421:
+            self._close(Step.BLOCK, reply.to_reply())
+        else:
+            self._answer_accepted(reply.to_reply())
 
     def take(self, reply: ServerReply) -> None:
         """The next reply, in order. Raises ProtocolError for one that can't be an answer to its command."""
