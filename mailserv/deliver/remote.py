@@ -201,7 +201,9 @@ class Conversation:
             self._put_back()
             self.end = End.STOP if is_slow else End.LOST
         else:
-            left = part.record_answered(transaction, self._remote)  # what was said before stands
+            # What was said before stands, but from a server that is out of step: it may have been said of something else.
+            is_confused = isinstance(error, ProtocolError)
+            left = part if is_confused else part.record_answered(transaction, self._remote)
             self._put_back(left)
             self.end = End.HOST if was_fresh and left else End.LOST
 

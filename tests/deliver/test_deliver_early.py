@@ -32,6 +32,13 @@ def test_two_answers_to_a_large_content_are_not_an_answer_to_the_next_message(se
     assert outcomes(attempts) == [("LARGE", "Failed", 552), ("Q0", "Delivered", 250), ("Q1", "Delivered", 250)]
 
 
+@pytest.mark.parametrize("answer", [b"250 2.0.0 Ok\r\n554 5.6.0 Or not\r\n", b"554 5.6.0 No\r\n554 5.6.0 No\r\n"])
+def test_two_answers_to_a_small_content_are_no_refusal_of_the_next_message(serve, transport, answer):
+    mx = serve({"DOT": [Raw(answer)]})
+    attempts = transport().deliver(numbered(hop(mx), 3))
+    assert outcomes(attempts)[1:] == [("Q1", "Delivered", 250), ("Q2", "Delivered", 250)]
+
+
 def test_421_in_the_middle_of_the_content_ends_the_batch(serve, transport):
     mx = serve({"CONTENT": [Raw(b"421 4.3.2 Going down\r\n", close=True)]})
     attempts = transport().deliver(with_a_large_one_first(mx))
