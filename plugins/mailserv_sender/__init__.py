@@ -18,7 +18,7 @@ from mailserv.mail.values import Duration, Network
 from mailserv.mail.verdict import Verdict, reject, tempfail
 
 WORKERS = 32  # domains at once; when a dead name server holds them all, others wait their time and come again
-MOST_HOSTS = 10  # MX hosts that are looked at: one that can be reached is enough
+MOST_HOSTS = 20  # MX hosts that are looked at, as many as a bounce of ours would try: one that can be reached is enough
 
 
 class SenderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,7 +124,7 @@ class _LookUp:
             if self._is_over():
                 raise trouble or ResolverError(f"addresses of {host}: the time limit is over")
             try:
-                found += self._dns.addresses(host)
+                found += self._addresses_of(host)
             except ResolverError as error:
                 trouble = error
             if any(map(_is_public, found)):
@@ -132,6 +132,13 @@ class _LookUp:
         if trouble is not None:
             raise trouble
         return tuple(found)
+
+    def _addresses_of(self, host: str) -> Sequence[str]:
+        """An MX that names an IP address breaks RFC 5321 §5.1, but our mail goes there all the same."""
+        try:
+            return (str(parse_ip(host)),)
+        except ValueError:
+            return self._dns.addresses(host)
 
 
 def _is_public(text: str) -> bool:
