@@ -79,7 +79,7 @@ class Plugin:
 
 def _is_address(text: str) -> bool:
     try:
-        ipaddress.ip_address(text.lower().removeprefix("ipv6:"))
+        ipaddress.ip_address(text.lower().removeprefix("ipv6:").removesuffix("."))
     except ValueError:
         return False
     return True

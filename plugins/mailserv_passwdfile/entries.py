@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from mailserv.mail.address import Address, parse_domain, parse_mailbox
 
 AT_ONCE = 2  # verifications: each takes a core and the memory that its hash asks for; a flood of logins waits
 _places = threading.BoundedSemaphore(AT_ONCE)
+_SALT_AND_TAG = re.compile(r".*[$][A-Za-z0-9+/]{11,}[$][A-Za-z0-9+/]{6,}")  # base64 of 8 and 4 octets (RFC 9106 §3.1)
 _hasher = PasswordHasher()  # verifies with the parameters that stand in the hash
 
 
@@ -73,11 +75,19 @@ def parse(text: str) -> dict[str, Entry]:
 def _entry(line: str) -> Entry:
     name, _, rest = line.partition(":")
     hash_, colon, paths = rest.partition(":")
-    try:
-        extract_parameters(hash_)
-    except InvalidHashError:
-        raise ValueError("after the address and a colon stands an argon2 hash: $argon2id$…") from None
+    if not _is_hash(hash_):
+        raise ValueError("after the address and a colon stands an argon2 hash: $argon2id$…")
     return Entry(parse_mailbox(name), hash_, frozenset(map(_path, paths.split(","))) if colon else None)
+
+
+def _is_hash(text: str) -> bool:
+    """Whether a password can have it: one that is cut off or asks for what cannot be would refuse every login."""
+    try:
+        asked = extract_parameters(text)
+    except InvalidHashError:
+        return False
+    can_be = asked.time_cost >= 1 and asked.parallelism >= 1 and asked.memory_cost >= 8 * asked.parallelism
+    return can_be and bool(_SALT_AND_TAG.fullmatch(text))
 
 
 def _path(text: str) -> str:

@@ -40,6 +40,7 @@ def talk(server: MailServer) -> Iterator[SmtpTalk]:
         ("MAIL.Example.Org.", {}, OURS),
         ("mail.example.org", {"our_name": False}, "250"),
         ("192.0.2.1", {}, BARE),
+        ("192.0.2.1.", {}, BARE),
         ("2001:db8::1", {}, BARE),
         ("IPv6:2001:db8::1", {}, BARE),
         ("[192.0.2.1]", {"no_dot": True}, "250"),

@@ -95,6 +95,11 @@ def test_the_file_is_read_again_and_a_broken_one_locks_nobody_out(tmp_path: Path
     [
         ("alice@example.org", "line 1: after the address"),
         ("\n# x\nalice@example.org:{PLAIN}secret", "line 3: after the address"),
+        (f"alice@example.org:{KEY}é", "line 1: after the address"),
+        (f"alice@example.org:{KEY[: KEY.rindex('$') + 4]}", "line 1: after the address"),
+        (f"alice@example.org:{KEY[: KEY.rindex('$') + 1]}", "line 1: after the address"),
+        (f"alice@example.org:{KEY.replace('m=8', 'm=7')}", "line 1: after the address"),
+        (f"alice@example.org:{KEY.replace('t=1', 't=0')}", "line 1: after the address"),
         (f"alice:{KEY}", "line 1: a mailbox is"),
         (f"alice@example.org:{KEY}:", "line 1: the local-part"),
         (f"alice@example.org:{KEY}:@", "line 1: the domain"),
