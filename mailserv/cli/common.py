@@ -40,6 +40,17 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
+class QueueId(click.ParamType[str]):
+    """What can be one. The database takes no half characters, which bytes that are not UTF-8 become in an argument."""
+
+    name = "queue_id"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value or not value.isascii() or not value.isprintable():
+            self.fail(f"{value!r} is no queue id", param, ctx)
+        return value
+
+
 def refuse(reason: str) -> click.ClickException:
     """The exception for "refused or failed, with the reason on standard error": exit code 1."""
     return click.ClickException(reason)
@@ -81,6 +92,8 @@ def _become_owner(data_dir: Path) -> None:
         os.setgid(owner.st_gid)
         os.setuid(owner.st_uid)
     elif not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
+        if owner.st_uid == os.geteuid():
+            raise refuse(f"{data_dir} is not ours to read and write, though it belongs to us: chmod u=rwx {data_dir}")
         raise refuse(f"{data_dir} belongs to {_name(owner.st_uid)}; run this as that user, or as root")
 
 
@@ -125,7 +138,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     block: list[Sequence[object]] = [head, *islice(coming, TABLE_BLOCK)]
     widths = [0] * len(head)
     while block:
-        cells = [[_cell(value) for value in row] for row in block]
+        cells = [[one_line(value) for value in row] for row in block]
         widths = [max(width, *(len(row[column]) for row in cells)) for column, width in enumerate(widths)]
         padded = ("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)) for row in cells)
         click.echo("\n".join(line.rstrip() for line in padded))
@@ -136,10 +149,11 @@ def print_fields(fields: Mapping[str, object]) -> None:
     """`name  value`, one a line."""
     width = max(len(name) for name in fields)
     for name, value in fields.items():
-        click.echo(f"{name:<{width}}  {_cell(value)}".rstrip())
+        click.echo(f"{name:<{width}}  {one_line(value)}".rstrip())
 
 
-def _cell(value: object) -> str:
+def one_line(value: object) -> str:
+    """Control characters as escapes: what a plugin or a peer wrote is shown, never obeyed by the terminal."""
     text = str(value)
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 

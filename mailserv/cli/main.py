@@ -8,6 +8,7 @@ import click
 
 from mailserv import __version__
 from mailserv.cli.check import check
+from mailserv.cli.common import one_line
 from mailserv.cli.mailbox import mailbox
 from mailserv.cli.plugin_commands import WithPlugins
 from mailserv.cli.plugins import plugin
@@ -51,7 +52,7 @@ def main() -> None:
         cli.main(prog_name="mailserv")
     except ConfigError as error:
         for problem in error.problems:
-            print(problem, file=sys.stderr)
+            print(one_line(problem), file=sys.stderr)
     except MailservError as error:
         print(f"mailserv: {error}", file=sys.stderr)
     except OSError as error:

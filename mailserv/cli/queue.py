@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from mailserv.cli.common import (
+    QueueId,
     config_option,
     json_option,
     opened_store,
@@ -57,7 +58,7 @@ def list_(as_json: bool, config: Path | None) -> None:
 
 
 @queue.command("show")
-@click.argument("queue_id")
+@click.argument("queue_id", type=QueueId())
 @json_option
 @config_option
 def show(queue_id: str, as_json: bool, config: Path | None) -> None:
@@ -88,7 +89,7 @@ for each in ORDERS:
 
 
 @queue.command("simulate")
-@click.argument("queue_id")
+@click.argument("queue_id", type=QueueId())
 @json_option
 @config_option
 def simulate(queue_id: str, as_json: bool, config: Path | None) -> None:

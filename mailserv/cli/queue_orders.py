@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from mailserv.cli.bouncing import opened_bouncer
-from mailserv.cli.common import config_option, count, json_option, opened_store, print_json, refuse
+from mailserv.cli.common import QueueId, config_option, count, json_option, opened_store, print_json, refuse
 from mailserv.cli.config import read
 from mailserv.clock import SystemClock
 from mailserv.errors import PluginError
@@ -35,7 +35,7 @@ class Named(NamedTuple):
 
 def _order(command: F) -> F:
     """What every order takes: queue ids, or --all."""
-    ids = click.argument("queue_ids", nargs=-1, metavar="[QUEUE_ID]...")
+    ids = click.argument("queue_ids", nargs=-1, type=QueueId(), metavar="[QUEUE_ID]...")
     everything = click.option("--all", "everything", is_flag=True, help="Every row of the queue.")
     return ids(everything(json_option(config_option(command))))
 

@@ -5,6 +5,7 @@ Each problem is one printable line: `file:line: key: what is wrong; did you mean
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,18 +102,33 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         raise ConfigError([f"{path}:{error.lineno}: is not TOML: {error.msg} (column {error.colno})"]) from error
+    except RecursionError as error:
+        raise ConfigError([f"{path}: tables or arrays in it are nested too deep"]) from error
+    except ValueError as error:  # of Python's int()
+        raise ConfigError([f"{path}: a number in it has too many digits"]) from error
 
 
 def _examine(settings: Settings, findings: Findings, checks: Sequence[Check], *, check_files: bool) -> None:
     check(settings, findings)
     if check_files:
         check_certificate(settings, findings)
+        _check_folders(settings, findings)
     for ask in checks:
         try:
             ask(settings)
         except ConfigError as error:
             for problem in error.problems:
                 _add(_read_problem(problem), findings)
+
+
+def _check_folders(settings: Settings, findings: Findings) -> None:
+    """data_dir is made by the first start, the folder of plugins is not."""
+    if not findings.is_unread("data_dir") and os.path.exists(settings.data_dir) and not settings.data_dir.is_dir():
+        findings.wrong(("data_dir",), f"{settings.data_dir} is no folder")
+    if settings.plugins.path is not None and not os.path.isdir(settings.plugins.path):
+        findings.warn(
+            ("plugins", "path"), f"{settings.plugins.path} is no folder, or not ours to see: no plugin is there"
+        )
 
 
 def _add(problem: Problem, findings: Findings) -> None:

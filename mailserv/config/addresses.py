@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 
 def parse_listen_address(text: str) -> tuple[str, int]:
@@ -14,7 +14,10 @@ def parse_listen_address(text: str) -> tuple[str, int]:
         raise ValueError(f'which address? "0.0.0.0:{port}" is every IPv4 one, "[::]:{port}" every IPv6 one')
     if host == "localhost":
         return "127.0.0.1", port
-    return _ip(host), port
+    ip = ip_address(_ip(host))
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
+        raise ValueError(f'an IPv4 address in the clothes of IPv6; write "{ip.ipv4_mapped}:{port}"')
+    return str(ip), port
 
 
 def collide(one: tuple[str, int], other: tuple[str, int]) -> bool:

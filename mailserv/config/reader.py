@@ -91,7 +91,7 @@ class Reader:
     def _sequence(self, item: Any, metas: tuple[msgspec.Meta, ...], raw: object, path: Path) -> Any:
         if not isinstance(raw, list):
             shown = f"; write [{_show(raw)}]" if isinstance(raw, str) else ""
-            if isinstance(raw, Mapping) and isinstance(item, type) and issubclass(item, msgspec.Struct):
+            if isinstance(item, type) and issubclass(item, msgspec.Struct):
                 shown = f"; write [[{dotted(path)}]]"
             return self._wrong(path, f"expected an array, got {_kind(raw)}{shown}")
         if any(meta.min_length and len(raw) < meta.min_length for meta in metas):
@@ -126,7 +126,10 @@ class Reader:
     def _path(self, raw: object) -> FilePath:
         if not isinstance(raw, str) or not raw or "\0" in raw:
             raise ValueError("expected the path of a file or folder")
-        return self._base / FilePath(raw).expanduser()
+        try:
+            return self._base / FilePath(raw).expanduser()
+        except RuntimeError as error:  # "~name" or "~", and nobody of that name, or no home
+            raise ValueError("starts with the home of a user who has none") from error
 
     def _secret(self, raw: object, path: Path) -> Any:
         """A string, { file = … } or { env = … }. What it holds never reaches a message."""
@@ -140,10 +143,14 @@ class Reader:
                 return self._wrong(path, f"the environment has no variable {name}")
             return Secret(os.environ[name])
         if source == "file":
-            return self._secret_file(self._base / FilePath(name).expanduser(), path)
+            return self._secret_file(name, path)
         return self._wrong(path, f"{_show(source)} is no place for a secret: file or env")
 
-    def _secret_file(self, file: FilePath, path: Path) -> Any:
+    def _secret_file(self, name: str, path: Path) -> Any:
+        try:
+            file = self._path(name)
+        except ValueError as error:
+            return self._wrong(path, f"{_show(name)}: {error}")
         try:
             if stat.S_IMODE(file.stat().st_mode) & stat.S_IRWXO:
                 self._findings.warn(path, f"{file} is open to every user of this machine: chmod o= {file}")

@@ -27,7 +27,7 @@ SIZE_FORM = 'a size like "50MB" (10⁶ octets) or "64KiB" (2¹⁰)'
 
 def parse_duration(value: object) -> Duration:
     """Read a duration. Raises ValueError, whose message says what to write."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and _NUMBER_AND_UNIT.fullmatch(f"{value}s"):
         raise ValueError(f'a duration has a unit; write "{value}s" for seconds')
     match = _NUMBER_AND_UNIT.fullmatch(value) if isinstance(value, str) else None
     if match is None:

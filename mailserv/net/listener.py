@@ -38,7 +38,8 @@ def listening_socket(service: str, address: tuple[str, int]) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise ConfigError([f"cannot listen on {address[0]}:{address[1]} for {service}: {error.strerror}"]) from error
+        host = f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
+        raise ConfigError([f"cannot listen on {host}:{address[1]} for {service}: {error.strerror}"]) from error
     return sock
 
 

@@ -137,9 +137,25 @@ def public() -> Iterator[Path]:
 
 
 def test_an_ordinary_user_who_may_not_look_is_told_who_may(public: Path) -> None:
-    """As root this drops to nobody; as an ordinary user it looks at a folder of its own without any permission."""
+    """As root this drops to nobody; an ordinary user has no folder of another's to make, but can look at root's."""
+    data_dir = public / "data" if os.geteuid() == 0 else Path("/etc")
+    data_dir.mkdir(mode=0o000, exist_ok=True)
+    said = _open_as_an_ordinary_user(data_dir)
+    assert "belongs to" in said
+    assert "run this as that user, or as root" in said
+
+
+def test_whom_the_mode_of_the_own_folder_keeps_out_is_told_so(public: Path) -> None:
     data_dir = public / "data"
     data_dir.mkdir(mode=0o000)
+    if os.geteuid() == 0:
+        os.chown(data_dir, OWNER, OWNER)
+    assert f"it belongs to us: chmod u=rwx {data_dir}" in _open_as_an_ordinary_user(data_dir)
+    data_dir.chmod(0o700)
+
+
+def _open_as_an_ordinary_user(data_dir: Path) -> str:
+    """What is said. As root this drops to nobody."""
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
@@ -151,9 +167,7 @@ def test_an_ordinary_user_who_may_not_look_is_told_who_may(public: Path) -> None
         "except Exception as error: print(error.message)\n"
     )
     ran = subprocess.run([sys.executable, "-c", code, str(data_dir)], capture_output=True, text=True, check=True)
-    assert "belongs to" in ran.stdout
-    assert "run this as that user, or as root" in ran.stdout
-    data_dir.chmod(0o700)
+    return ran.stdout
 
 
 def test_what_root_makes_in_data_dir_belongs_to_its_owner(public: Path) -> None:

@@ -163,3 +163,10 @@ def test_greylist_says_what_it_does_not_know(grey: Command) -> None:
     assert (ran.code, ran.err) == (1, "Error: nothing is known of 192.0.2.1\n")
     assert grey("greylist", "forget", "carol").code == 2
     assert grey("greylist", "list", "@").code == 2
+
+
+def test_what_a_broken_plugin_says_is_one_line_without_anything_that_a_terminal_obeys(jar: Command) -> None:
+    (jar.folder / "jar.py").write_text('raise ValueError("no\\nway \\x1b[31m")\n')
+    ran = jar("jar", "put", "x")
+    assert ran.code == 1
+    assert "plugin jar: cannot be loaded: ValueError: no\\nway \\x1b[31m\n" in ran.err

@@ -263,6 +263,14 @@ def test_simulate_knows_bounces_and_held_rows(mailserv: Command, queued: Put) ->
     assert json.loads(mailserv("queue", "simulate", "06AAAAAAAAAAAAAA", "--json").out) == []
 
 
+@pytest.mark.parametrize("text", ["", "a\nb", "\x1b[31m", "\udcff"])
+@pytest.mark.parametrize("command", ["show", "simulate", "retry", "bounce"])
+def test_what_can_be_no_queue_id_is_wrong_usage(mailserv: Command, command: str, text: str) -> None:
+    ran = mailserv("queue", command, text)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{text!r} is no queue id" in ran.err
+
+
 def test_a_span_of_time_is_shown_in_two_units(mailserv: Command, queued: Put) -> None:
     queued("06AAAAAAAAAAAAAA", "bob@example.net", at=4102444800.0)
     next_column = mailserv("queue", "list").out.splitlines()[1].split("  ")[3]

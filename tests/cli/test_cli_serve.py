@@ -146,11 +146,23 @@ def test_sighup_applies_what_can_be_and_tells_what_cannot(server: Process, confi
     assert server.stop()[0] == 0
 
 
-def test_sighup_with_a_mistake_leaves_the_old_settings_running(server: Process, config: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('hostnam = "x"\n', 'did you mean \\"hostname\\"?'),
+        (f"x = {'[' * 5000}{']' * 5000}\n", "nested too deep"),
+        (f"x = {'9' * 5000}\n", "too many digits"),
+        (f'{CONFIG}[tls]\nkey = "~no-such-user/key"\n', "a user who has none"),
+    ],
+    ids=["a name", "depth", "digits", "nobody's home"],
+)
+def test_sighup_with_a_mistake_leaves_the_old_settings_running(
+    server: Process, config: Path, content: str, told: str
+) -> None:
     ready = server.until(READY)
-    config.write_text('hostnam = "x"\n')
+    config.write_text(content)
     server.signal(signal.SIGHUP)
-    assert 'did you mean \\"hostname\\"?' in server.until("event=config_problem").string
+    assert told in server.until("event=config_problem").string
     server.until("event=reload_failed")
     with smtplib.SMTP("127.0.0.1", port_of(ready, "smtp"), timeout=10) as client:
         assert client.noop()[0] == 250

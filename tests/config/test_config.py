@@ -167,6 +167,13 @@ def test_a_secret_file_that_is_no_use_is_refused(write: Write, tmp_path: Path, c
     assert any(text in problem for problem in problems(path))
 
 
+@pytest.mark.parametrize("name", ["", "a\\u0000b", "~no-such-user/secret"])
+def test_a_secret_file_that_has_no_name_is_refused(write: Write, name: str) -> None:
+    route = f'x = {{ to = "smtp:x", tls = "verify", user = "u", password = {{ file = "{name}" }} }}'
+    (problem,) = problems(write(f"{HEAD}[routes]\n{route}\n"))
+    assert "path of a file" in problem or "a user who has none" in problem
+
+
 def test_what_is_risky_or_odd_is_a_warning(write: Write) -> None:
     path = write("""hostname = "mail"
 listen = [
@@ -253,12 +260,27 @@ def test_another_rooms_check_gets_its_line_and_hears_of_no_filler(write: Write) 
         (b"x = 1\ny = \xff", "2: is not UTF-8, which TOML must be"),
         (b"x = 1\ny = = 2", "2: is not TOML: Invalid value (column 5)"),
         (b'"new\\nline" = 1\n', '1: "new\\nline": unknown setting'),
+        (b"x = " + b"[" * 5000 + b"]" * 5000, " tables or arrays in it are nested too deep"),
+        (b"x = " + b"9" * 5000, " a number in it has too many digits"),
     ],
 )
 def test_a_file_that_is_no_toml_is_refused_with_its_line(write: Write, content: bytes, told: str) -> None:
     path = write("")
     path.write_bytes(content)
     assert told in problems(path)
+
+
+@pytest.mark.parametrize("line", ['data_dir = "~no-such-user/data"', 'data_dir = "file"'])
+def test_a_data_dir_that_can_be_none_is_refused(write: Write, tmp_path: Path, line: str) -> None:
+    (tmp_path / "file").write_text("")
+    (problem,) = problems(write(f"{HEAD}{line}\n"))
+    assert "data_dir: " in problem
+
+
+def test_a_folder_of_plugins_that_is_not_there_is_a_warning(write: Write, tmp_path: Path) -> None:
+    assert not [line for line in warnings(write(f'{HEAD}plugins.path = "."\n')) if "plugins.path" in line]
+    (warning,) = [line for line in warnings(write(f'{HEAD}plugins.path = "no"\n')) if "plugins.path" in line]
+    assert f"{tmp_path / 'no'} is no folder" in warning
 
 
 def test_a_byte_order_mark_before_the_first_setting_is_no_mistake(write: Write) -> None:
@@ -357,7 +379,20 @@ def test_a_listen_address_is_read(text: str, address: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":25", "25", "[::1", "[::1]25", "1:2:3", "0.0.0.0:", "0.0.0.0:-1", "0.0.0.0:٢٥", "[x]:1"]
+    "text",
+    [
+        "",
+        ":25",
+        "25",
+        "[::1",
+        "[::1]25",
+        "1:2:3",
+        "0.0.0.0:",
+        "0.0.0.0:-1",
+        "0.0.0.0:٢٥",
+        "[x]:1",
+        "[::ffff:192.0.2.1]:25",
+    ],
 )
 def test_what_is_no_listen_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):

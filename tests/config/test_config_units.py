@@ -23,6 +23,12 @@ def test_what_is_no_duration_is_refused(value: object) -> None:
         parse_duration(value)
 
 
+@pytest.mark.parametrize("value", [-5, float("inf"), float("nan")])
+def test_what_is_advised_can_be_written(value: float) -> None:
+    with pytest.raises(ValueError, match="expected a duration like"):
+        parse_duration(value)
+
+
 @pytest.mark.parametrize(
     ("value", "octets"),
     [("50MB", 50_000_000), ("64KiB", 65536), ("1GiB", 2**30), ("1.5kb", 1500), ("10B", 10), (4096, 4096), (0, 0)],
