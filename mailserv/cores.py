@@ -20,16 +20,15 @@ def stay_on_one_core(number: int) -> None:
     """The one that `number` leads to, whatever it is: every thread there is, and so each that they start. Main thread, early.
 
     There a thread that wakes up waits until the running one waits (SCHED_BATCH, sched(7)): at once it would only find
-    the lock taken, and go back to sleep. And they share one heap, since hardly two of them are in C at once. Nothing
-    happens on a Python without the lock, or where the system has no such call or refuses it.
+    the lock taken, and go back to sleep. And they share one heap, since hardly two of them are in C at once. So it is also
+    where there is but one core. Nothing happens on a Python without the lock, or where the system has no such call or
+    refuses it.
     """
     has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
     if not has_lock or not _CAN_CHOOSE:
         return
     _share_one_heap()
     allowed = sorted(os.sched_getaffinity(0))
-    if len(allowed) < 2:
-        return
     core = allowed[number % len(allowed)]
     for thread in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # a container may forbid it: slower, and right all the same

@@ -25,6 +25,24 @@ def heaps_of_threads(pid: int) -> int:
     return sum(end % (64 * 2**20) == 0 and end - start > 32 * 2**20 for start, end in parts)
 
 
+def test_where_there_is_but_one_core_they_let_each_other_finish_too(tmp_path: Path) -> None:
+    config = tmp_path / "mailserv.toml"
+    config.write_text(CONFIG.format(folder=tmp_path, limit=""))
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(ours)})
+    try:
+        with running("serve", "--config", str(config), cwd=tmp_path) as process:
+            process.until("^ready ")
+            threads = [int(entry.name) for entry in Path(f"/proc/{process.pid}/task").iterdir()]
+            policies = {os.sched_getscheduler(thread) for thread in threads}
+            cores = {frozenset(os.sched_getaffinity(thread)) for thread in threads}
+            process.stop()
+    finally:
+        os.sched_setaffinity(0, ours)
+    assert policies == {os.SCHED_BATCH}
+    assert cores == {frozenset({min(ours)})}
+
+
 @pytest.mark.parametrize(("limit", "is_one"), [("", True), ("one_core = true", True), ("one_core = false", False)])
 def test_every_thread_is_where_the_setting_says(tmp_path: Path, limit: str, is_one: bool) -> None:
     config = tmp_path / "mailserv.toml"
