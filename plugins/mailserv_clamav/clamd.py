@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 import struct
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 COMMAND = b"zINSTREAM\0"  # z: the reply ends with a NUL
+LONGEST_PATH = 107  # octets of a socket's (unix(7))
 LONGEST_REPLY = 4096  # octets; a signature's name is far shorter
 _REPLY = re.compile(rb"stream: (?:(OK)|([^\0]+) FOUND)\0?", re.DOTALL)
 _TCP = re.compile(r"\[([^\[\]]+)\]:(\d{1,5})")
@@ -32,8 +34,8 @@ class Clamd:
         """Raises ValueError, which says what is wrong with the address."""
         path = text.removeprefix("unix:")
         if path != text:
-            if not path.startswith("/") or "\0" in path:
-                raise ValueError(f'"{text}": a socket is written "unix:/path"')
+            if not path.startswith("/") or "\0" in path or len(os.fsencode(path)) > LONGEST_PATH:
+                raise ValueError(f'"{text}": a socket is written "unix:/path", with at most {LONGEST_PATH} octets')
             return cls(path, timeout, monotonic)
         found = _TCP.fullmatch(text)
         if not found or not 0 < int(found[2]) < 65536:

@@ -101,7 +101,8 @@ class Plugin:
         seconds = math.ceil(count.ends - self._now())
         log = self._log.bind(session=peer.session_id, ip=peer.ip)
         log.info("rate_limited", limit=count.words, seconds=seconds)
-        return tempfail(f"Limit reached: {count.words}; try again in {seconds} seconds", code=code, reason=count.words)
+        named = count.words.encode("ascii", "replace").decode()  # UTF-8 is for who said SMTPUTF8 (RFC 6531 §3.7.4.2)
+        return tempfail(f"Limit reached: {named}; try again in {seconds} seconds", code=code, reason=count.words)
 
 
 def _limits(settings: RatelimitSettings) -> Iterator[Limit]:

@@ -136,6 +136,7 @@ def test_on_trial_it_only_says_what_it_would_do() -> None:
     [
         {"address": "clamd"},
         {"address": "unix:clamd"},
+        {"address": "unix:/" + "x" * 107},
         {"address": "[x]:3310"},
         {"address": "[::1]:0"},
         {"field": "X Y"},

@@ -120,6 +120,13 @@ def test_the_reply_names_the_limit_of_a_login_and_of_a_domain() -> None:
     assert sending.message(STRANGER, ALICE) == limited("smtp_mail", words, 86_400)
 
 
+def test_a_reply_is_ascii_whoever_is_named_in_it() -> None:
+    sending = Sending(login={"messages_per_hour": 1})
+    jürgen = peer("192.0.2.1", login="jürgen@example.org")
+    sending.message(jürgen)
+    assert sending.message(jürgen) == limited("smtp_mail", "1 messages per hour of login j?rgen@example.org")
+
+
 def test_an_hour_and_a_day_end_when_the_clock_says_so() -> None:
     clock = FakeClock()  # midnight
     sending = Sending(clock, client={"messages_per_hour": 1, "messages_per_day": 2})
