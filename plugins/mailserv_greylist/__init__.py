@@ -22,6 +22,7 @@ from mailserv_greylist.commands import make_commands
 from mailserv_greylist.policy_service import PolicyConversation
 from mailserv_greylist.triplets import NETWORK, PASSED, SINCE, SUCCESSES, Triplet, Windows, time_of
 
+V4_CLIENT_BITS = 32
 V4_BITS, V6_BITS = 24, 64  # RFC 6647 §5: big senders come back from a neighbouring address
 REFRESH = 86_400.0  # seconds: what is known is written again at most once a day
 
@@ -40,7 +41,7 @@ class GreylistSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     networks: Annotated[tuple[Network, ...], msgspec.Meta(description="clients that are never asked to wait")] = ()
     waiting: Annotated[int, msgspec.Meta(ge=1, description="triplets that may wait; one more is let pass")] = 100_000
     waiting_per_network: Annotated[
-        int, msgspec.Meta(ge=1, description="the same of one network; one more waits without being noted")
+        int, msgspec.Meta(ge=1, description="the same of one network; one more waits as a client, whatever it sends")
     ] = 1_000
 
 
@@ -80,12 +81,16 @@ class Plugin:
         network = str(network_of(peer.ip, V4_BITS, V6_BITS))
         if self._is_known(f"{NETWORK}{network}"):
             return None
-        triplet = Triplet.of(network, envelope.reverse_path, forward_path)
-        if self._is_known(f"{PASSED}{triplet.key}", triplet):
-            return None
-        left = self._seconds_left(triplet)
+        client = str(network_of(peer.ip, V4_CLIENT_BITS, V6_BITS))
+        left: int | None = None
+        for triplet in (Triplet.of(network, envelope.reverse_path, forward_path), Triplet.of_client(network, client)):
+            if self._is_known(f"{PASSED}{triplet.key}", triplet):
+                return None
+            left = self._seconds_left(triplet)
+            if left is not None:
+                break  # else the network is full, which must not keep out who shares it with a flood
         log = self._log.bind(session=peer.session_id, ip=peer.ip, reverse_path=str(envelope.reverse_path))
-        if left <= 0:
+        if not left:
             self._passed.add()
             log.info("greylist_passed", forward_path=str(forward_path))
             return None
@@ -107,15 +112,16 @@ class Plugin:
         until = self._now() + self._settings.lifetime
         self._table.put(key, triplet.value(until) if triplet else str(until), until)
 
-    def _seconds_left(self, triplet: Triplet) -> int:
-        """How long this triplet still has to wait, in whole seconds; 0: it may pass, and is known from now on."""
+    def _seconds_left(self, triplet: Triplet) -> int | None:
+        """How long this triplet still has to wait, in whole seconds; 0: it may pass, and is known from now on. None: there
+        is no room for it in its network."""
         now, delay = self._now(), self._settings.delay
         value = self._table.get(f"{SINCE}{triplet.key}")
         since = None if value is None else time_of(value)
         if since is None or since > now:  # the clock was put back: who came then has come now
             if since is not None:
                 self._forget(triplet, since)
-            return math.ceil(delay) if self._note(triplet, now) else 0
+            return self._note(triplet, now)
         left = math.ceil(since + delay - now)
         if left > 0:
             return left
@@ -124,27 +130,30 @@ class Plugin:
         self._succeeded(triplet.network)
         return 0
 
-    def _note(self, triplet: Triplet, now: float) -> bool:
-        """A stranger: remember when it came, if there is room. False: let it pass, for the table is full."""
+    def _note(self, triplet: Triplet, now: float) -> int | None:
+        """A stranger: remember when it came, if there is room. 0: let it pass, for the table is full. None: its network is."""
         settings = self._settings
-        if self._count(1, now, triplet.network) > settings.waiting_per_network:
+        if not triplet.is_client and self._count(1, now, triplet.network) > settings.waiting_per_network:
             self._count(-1, now, triplet.network)
-            return True
+            return None
         waiting = self._count(1, now)
         if waiting > settings.waiting:
-            self._count(-1, now)
-            self._count(-1, now, triplet.network)
+            self._uncount(triplet, now)
             self._log.warning("greylist_full", waiting=settings.waiting)
-            return False
+            return 0
         self._waiting.set(waiting)
         self._table.put(f"{SINCE}{triplet.key}", triplet.value(now), now + settings.window)
-        return True
+        return math.ceil(settings.delay)
 
     def _forget(self, triplet: Triplet, since: float) -> None:
         """It waits no more."""
         self._table.delete(f"{SINCE}{triplet.key}")
-        self._waiting.set(self._count(-1, since))
-        self._count(-1, since, triplet.network)
+        self._waiting.set(self._uncount(triplet, since))
+
+    def _uncount(self, triplet: Triplet, since: float) -> int:
+        if not triplet.is_client:
+            self._count(-1, since, triplet.network)
+        return self._count(-1, since)
 
     def _count(self, by: int, at: float, network: str = "") -> int:
         """A window's count, which ends with the last of what it counts: there are never more than twice as many rows."""

@@ -39,10 +39,9 @@ def make_commands(services: Services, delay: float, window: float, bits: tuple[i
         Example:
           mailserv greylist list 192.0.2.1
         """
-        for kind, network, at in _found(table, _fits(address, bits)):
+        for kind, who, what, at in _found(table, _fits(address, bits)):
             when = f"may come back at {_shown(at + delay)}" if kind == SINCE else f"is known until {_shown(at)}"
-            what = "all of it" if kind == NETWORK else "a sender and a recipient"
-            click.echo(f"{network:<20}  {what:<24}  {when}")
+            click.echo(f"{who:<20}  {what:<24}  {when}")
 
     @click.command("forget")
     @click.argument("address")
@@ -91,11 +90,18 @@ def _rows(table: Table, fits: Fits) -> Iterator[tuple[str, str]]:
                 yield key, value
 
 
-def _found(table: Table, fits: Fits) -> Iterator[tuple[str, str, float]]:
+def _found(table: Table, fits: Fits) -> Iterator[tuple[str, str, str, float]]:
+    """The kind of row, of whom it is, what of it, and its time."""
     for key, value in _rows(table, fits):
-        triplet = triplet_of(value)
         kind = key.partition(" ")[0] + " "
-        yield kind, triplet.network if triplet else key.removeprefix(NETWORK), time_of(value)
+        match triplet_of(value):
+            case None:
+                who, what = key.removeprefix(NETWORK), "all of it"
+            case triplet if triplet.is_client:
+                who, what = triplet.reverse_path, "all of it"
+            case triplet:
+                who, what = triplet.network, "a sender and a recipient"
+        yield kind, who, what, time_of(value)
 
 
 def _forget(table: Table, key: str, value: str, windows: Windows) -> int:
@@ -106,7 +112,7 @@ def _forget(table: Table, key: str, value: str, windows: Windows) -> int:
         table.delete(f"{SUCCESSES}{key.removeprefix(NETWORK)}")
     elif key.startswith(SINCE):
         since = time_of(value)
-        for network in ("", triplet.network):
+        for network in [""] if triplet.is_client else ["", triplet.network]:
             table.increment(windows.key(since, network), -1, windows.end(since))
     return 1
 

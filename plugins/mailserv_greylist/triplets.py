@@ -14,7 +14,7 @@ SUCCESSES = "successes "  # and a network: its triplets that came back
 
 @dataclass(frozen=True, slots=True)
 class Triplet:
-    """A client's network and two addresses, of which only digests are kept."""
+    """A client's network and two addresses, of which only digests are kept; or a client, whatever it sends."""
 
     network: str
     reverse_path: str
@@ -23,6 +23,15 @@ class Triplet:
     @classmethod
     def of(cls, network: str, reverse_path: Address, forward_path: Address) -> Triplet:
         return cls(network, digest(reverse_path), digest(forward_path))
+
+    @classmethod
+    def of_client(cls, network: str, client: str) -> Triplet:
+        """What stands for all triplets of a client whose network has no room for more of them."""
+        return cls(network, client, "")
+
+    @property
+    def is_client(self) -> bool:
+        return not self.forward_path
 
     @property
     def key(self) -> str:

@@ -158,6 +158,22 @@ def test_greylist_forgets_a_network_and_what_led_to_it(grey: Command) -> None:
         assert is_greylisted(server, DAVE)
 
 
+def test_greylist_lists_and_forgets_a_client_of_a_full_network(grey: Command) -> None:
+    clock = FakeClock()
+    clock.set_now(SystemClock().now() - 1000)
+    config = {"plugin": {"greylist": {"waiting_per_network": 1}}}
+    with mail_server(data_dir=grey.data_dir, plugins=["greylist"], clock=clock, config=config) as server:
+        assert [is_greylisted(server), is_greylisted(server, DAVE)] == [True, True]
+        lines = grey("greylist", "list", "127.0.0.1").out.splitlines()
+        assert sorted(line[:31] for line in lines) == [
+            "127.0.0.0/24          a sender ",
+            "127.0.0.1/32          all of it",
+        ]
+        assert grey("greylist", "forget", "127.0.0.1").out == "forgotten: 2\n"
+        clock.advance(300)
+        assert [is_greylisted(server), is_greylisted(server, DAVE)] == [True, True]
+
+
 def test_greylist_says_what_it_does_not_know(grey: Command) -> None:
     ran = grey("greylist", "forget", "192.0.2.1")
     assert (ran.code, ran.err) == (1, "Error: nothing is known of 192.0.2.1\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import smtplib
 from collections.abc import Callable
 from pathlib import Path
@@ -141,13 +142,38 @@ def test_a_network_is_never_known_when_the_setting_says_so() -> None:
 
 def test_one_network_can_not_fill_the_table_for_others() -> None:
     clock = FakeClock()
-    ask = rcpt(clock, waiting=3, waiting_per_network=2)
+    ask = rcpt(clock, waiting=4, waiting_per_network=2)
     for number in range(20):
         assert ask(reverse_path=f"s{number}@far.example") == told(300)
     assert ask("198.51.100.1") == told(300)
     clock.advance(300)
-    assert [ask(reverse_path=f"s{number}@far.example") for number in range(3)] == ["", "", told(300)]
+    assert [ask(reverse_path=f"s{number}@far.example") for number in range(2)] == [""] * 2
     assert ask("198.51.100.1") == ""
+
+
+@pytest.mark.parametrize(
+    ("spammer", "neighbour", "other"),
+    [("192.0.2.66", "192.0.2.1", "192.0.2.2"), ("2001:db8::66", "2001:db8::1", "2001:db8:0:1::1")],
+)
+def test_who_shares_a_network_with_a_flood_gets_through_when_it_comes_back(
+    spammer: str, neighbour: str, other: str
+) -> None:
+    clock = FakeClock()
+    ask = rcpt(clock, waiting_per_network=2)
+
+    def flood() -> None:
+        for _ in range(5):
+            ask(spammer, f"s{next(numbers)}@far.example")
+
+    numbers = itertools.count()
+    flood()
+    assert ask(neighbour) == told(300)
+    clock.advance(150)
+    flood()
+    assert ask(neighbour) == told(150)
+    clock.advance(150)
+    assert [ask(neighbour), ask(neighbour, BOB)] == ["", ""]
+    assert ask(other) == told(300)
 
 
 def test_when_the_table_is_full_mail_goes_on_and_there_is_room_again_later() -> None:
