@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import inspect
 import os
 import sys
 from collections import Counter
@@ -113,8 +114,8 @@ def load_plugins(
         try:
             manager.register(instance, name)
         except pluggy.PluginValidationError as error:
-            problems.append(f"plugin {name}: {error}")
-    problems += _out_of_order(manager)
+            problems.append(f"plugin {name}: {'; '.join(str(error).splitlines())}")
+    problems += [*_out_of_order(manager), *_coroutines(manager)]
     problems += _unknown_hooks(manager)
     if problems:
         raise ConfigError(problems)
@@ -132,6 +133,16 @@ def _out_of_order(manager: pluggy.PluginManager) -> list[str]:
         for hook in specs.KINDS
         for each in getattr(manager.hook, hook).get_hookimpls()
         if each.tryfirst or each.trylast or each.hookwrapper or each.wrapper
+    ]
+
+
+def _coroutines(manager: pluggy.PluginManager) -> list[str]:
+    """What `async def` answers is a coroutine that nobody awaits: each call would be a lie."""
+    return [
+        f"plugin {each.plugin_name}: {hook} is async, and a hook is an ordinary function, called on a thread"
+        for hook in specs.KINDS
+        for each in getattr(manager.hook, hook).get_hookimpls()
+        if inspect.iscoroutinefunction(each.function) or inspect.isasyncgenfunction(each.function)
     ]
 
 

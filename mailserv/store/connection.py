@@ -35,7 +35,9 @@ _WHAT_TO_DO = {
     sqlite3.SQLITE_IOERR: "the disk does not read or write; look at the kernel's log",
     sqlite3.SQLITE_BUSY: "another process holds the database",
     sqlite3.SQLITE_FULL: "no room is left on the disk",
+    sqlite3.SQLITE_IOERR_SHMSIZE: "no room is left on the disk",  # for the first 32 KiB of -shm, which opening makes
 }
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 def primary_code(error: sqlite3.Error) -> int | None:
@@ -47,9 +49,10 @@ def primary_code(error: sqlite3.Error) -> int | None:
 def as_store_error(path: Path, error: sqlite3.Error) -> StoreError:
     """The StoreError that SQLite's error comes to; its text says which file and what to do."""
     code = primary_code(error)
-    advice = _WHAT_TO_DO.get(code, "") if code is not None else ""
+    extended: int | None = getattr(error, "sqlite_errorcode", None)
+    advice = next((_WHAT_TO_DO[each] for each in (extended, code) if each in _WHAT_TO_DO), "")
     text = f"{path}: {error}" + (f" ({advice})" if advice else "")
-    if code == sqlite3.SQLITE_FULL:
+    if extended in _FULL:
         return StorageFull(text)
     if code == sqlite3.SQLITE_CONSTRAINT:
         return StoreError(text)

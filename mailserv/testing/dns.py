@@ -70,8 +70,11 @@ class FakeZone:
             return [(name, rdtype) for name, rdtype, protocol in self._queries if protocol == "tcp"]
 
     def add(self, name: str, *texts: str, ttl: int = 300) -> None:
-        """Add records to a name; without texts the name exists and has none (NODATA for every type)."""
-        parsed = [record for text in texts for record in dnslib.RR.fromZone(f"{_key(name)}. {ttl} IN {text}")]
+        """Add records to a name; without texts the name exists and has none (NODATA for every type).
+
+        Raises ValueError for what is no record.
+        """
+        parsed = [record for text in texts for record in _parsed(name, ttl, text)]
         with self._lock:
             self._records.setdefault(_key(name), []).extend(parsed)
 
@@ -145,6 +148,15 @@ class FakeZone:
             reply.header.rcode = dnslib.RCODE.NXDOMAIN
         if not any(dnslib.QTYPE[r.rtype] == rdtype for r in reply.rr):
             reply.add_auth(*dnslib.RR.fromZone(". 60 IN SOA ns.test. hostmaster.test. 1 3600 600 86400 60"))
+
+
+def _parsed(name: str, ttl: int, text: str) -> list[Any]:
+    try:
+        return list(dnslib.RR.fromZone(f"{_key(name)}. {ttl} IN {text}"))
+    except (
+        Exception
+    ) as error:  # dnslib says a DNSError, an IndexError or a StopIteration, and nothing of what was wrong
+        raise ValueError(f"{name!r}, {text!r} is no record of a zone file: {type(error).__name__}") from error
 
 
 def _key(name: str) -> str:

@@ -97,8 +97,11 @@ class MailServer:
     ) -> None:
         """One message by smtplib: to port "smtp", or with `login` (address, password) to "submission".
 
-        Raises smtplib's exceptions when the server refuses.
+        `content` has CRLF line ends, as an EmailMessage's `as_bytes(policy=email.policy.SMTP)` has. Raises smtplib's
+        exceptions when the server refuses.
         """
+        if isinstance(forward_paths, str):
+            raise TypeError(f"forward_paths is a list of addresses: [{forward_paths!r}]")
         host, port = self.address("submission" if login else "smtp")
         with smtplib.SMTP(host, port, "client.example.net", timeout=WAIT_SECONDS) as client:
             if login:

@@ -106,7 +106,11 @@ def test_a_plugin_may_not_take_a_shipped_verb(tmp_path: Path) -> None:
             EXTENSION.replace("register_smtp_extensions", "register_smtp_extension"),
             "plugin bad: there is no hook register_smtp_extension; did you mean 'register_smtp_extensions'?",
         ),
-        (EXTENSION.replace("register_smtp_extensions(self)", "register_smtp_extensions(self, peer)"), "peer"),
+        (
+            EXTENSION.replace("register_smtp_extensions(self)", "register_smtp_extensions(self, peer)"),
+            "; Argument(s) {'peer'}",
+        ),
+        (EXTENSION.replace("def register", "async def register"), "register_smtp_extensions is async"),
     ],
 )
 def test_a_plugin_that_cannot_be_used_is_named(tmp_path: Path, source: str, said: str) -> None:

@@ -229,6 +229,7 @@ def test_a_connection_that_does_not_close_is_logged(bench: Bench, capfd: pytest.
     ("code", "kind"),
     [
         (sqlite3.SQLITE_FULL, StorageFull),
+        (sqlite3.SQLITE_IOERR_SHMSIZE, StorageFull),
         (sqlite3.SQLITE_BUSY, StoreUnavailable),
         (sqlite3.SQLITE_LOCKED, StoreUnavailable),
         (sqlite3.SQLITE_READONLY, StoreUnavailable),

@@ -65,6 +65,11 @@ def test_wrong_settings_are_told_before_a_server_starts(mail_server: Start) -> N
         mail_server(config={"queue": {"retri": ["1m"]}})
 
 
+def test_one_address_in_the_place_of_a_list_is_told(mail_server: Start) -> None:
+    with pytest.raises(TypeError, match=r"\['alice@example.org'\]"):
+        mail_server().send("carol@example.net", "alice@example.org", MESSAGE)
+
+
 def test_clock_zone_and_remote_mx_work_together(
     mail_server: Start, fake_clock: FakeClock, dns_zone: FakeZone, remote_mx: Callable[..., ScriptedMX]
 ) -> None:

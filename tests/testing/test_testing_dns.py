@@ -24,6 +24,12 @@ def ask(zone: FakeZone, name: str, rdtype: str, over=dns.query.udp, timeout: flo
     return over(dns.message.make_query(name, rdtype), address, port=int(port), timeout=timeout)
 
 
+@pytest.mark.parametrize("text", ["MX mx.example.net.", "NONSENSE 5", "A"])
+def test_what_is_no_record_is_told(zone, text):
+    with pytest.raises(ValueError, match=f"'far.example', '{text}' is no record"):
+        zone.add("far.example", text)
+
+
 @pytest.mark.parametrize("over", [dns.query.udp, dns.query.tcp])
 def test_a_zone_answers_over_udp_and_tcp(zone, over):
     assert ask(zone, "EXAMPLE.net", "MX", over).answer[0].to_text() == "example.net. 300 IN MX 10 mx.example.net."
