@@ -24,6 +24,7 @@ from mailserv.store.interface import Settlement, Store
 _log = get_logger("queue")
 
 LONGEST_DETAIL = 500  # characters of a remote's words that trace and log keep
+TOO_MANY = ("4.5.3", "4.0.0")  # of 452: too many recipients; the second is a server without statuses, as exim is
 
 Rows = list[tuple[QueuedRow, Outcome]]
 
@@ -83,15 +84,21 @@ def rule(
     """Decide for each row of an attempt. `may_end` False: no row ends as failed, it waits however old it is.
 
     Rows of one message that were tried equally often are due again at the same moment: they share a transaction again.
+    Those who were only too many beside others that got it are the next message, at once (RFC 3463 §3.6, X.5.3): each time
+    they are fewer.
     """
     delivery = attempt.delivery
     give_up = give_up_after(settings, is_bounce=delivery.reverse_path.is_null)
     ruling = Ruling()
+    is_taken = any(isinstance(outcome, Delivered) for outcome in attempt.outcomes)
     times: dict[tuple[int, bool], float | None] = {}
     for row, outcome in zip(delivery.rows, attempt.outcomes, strict=True):
         if isinstance(outcome, Delivered):
             ruling.delivered.append((row, outcome))
             _conclude(ruling, row, outcome, Event.DELIVER, now)
+            continue
+        if is_taken and _is_one_too_many(outcome):
+            _defer(ruling, row, outcome, now, now, notice=False)
             continue
         key, is_over = (row.attempts, row.delay_notified), may_end and isinstance(outcome, Failed)
         if not is_over and key not in times:
@@ -109,6 +116,10 @@ def rule(
                 ruling.delayed.append((row, outcome))
             _defer(ruling, row, outcome, at, now, notice)
     return ruling
+
+
+def _is_one_too_many(outcome: Outcome) -> bool:
+    return outcome.reply.code == 452 and outcome.reply.enhanced in TOO_MANY
 
 
 def _again_at(

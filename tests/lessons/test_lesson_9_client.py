@@ -65,9 +65,21 @@ def test_lesson_9_552_to_rcpt_is_taken_for_452() -> None:
     clock = FakeClock()
     script = {"RCPT TO:<carol@": ["552 5.5.3 Too many recipients"]}
     with ScriptedMX(script) as mx, mail_server(clock=clock, routes={"*": route(mx)}) as server:
-        server.send(ALICE, ["bob@a.example", "carol@a.example"], CONTENT, login=LOGIN)
+        server.send(ALICE, ["carol@a.example"], CONTENT, login=LOGIN)
         next_try(server, clock)
-        assert [message.rcpts for message in mx.messages] == [("<bob@a.example>",), ("<carol@a.example>",)]
+        assert [message.rcpts for message in mx.messages] == [("<carol@a.example>",)]
+        assert server.mailbox(ALICE) == []
+
+
+def test_lesson_9_whoever_was_too_many_is_the_next_message() -> None:
+    names = [f"user{n}@a.example" for n in range(8)]
+    ok, many = "250 2.1.5 Ok", "452 too many recipients"
+    script = {"RCPT": [*[ok] * 3, *[many] * 5, *[ok] * 3, *[many] * 2]}
+    with ScriptedMX(script) as mx, mail_server(routes={"*": route(mx)}) as server:
+        server.send(ALICE, names, CONTENT, login=LOGIN)
+        server.wait_for_empty_queue()
+        assert [len(message.rcpts) for message in mx.messages] == [3, 3, 2]
+        assert {rcpt for message in mx.messages for rcpt in message.rcpts} == {f"<{name}>" for name in names}
         assert server.mailbox(ALICE) == []
 
 

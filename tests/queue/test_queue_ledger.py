@@ -45,6 +45,28 @@ def test_each_recipient_gets_what_its_own_outcome_says() -> None:
     assert [entry.recipient for entry in ruling.trace] == [f"r{n}@example.net" for n in (1, 2, 3)]
 
 
+@pytest.mark.parametrize("status", ["4.5.3", "4.0.0"])
+@pytest.mark.parametrize("age", [60, SETTINGS.give_up])
+def test_whoever_was_too_many_beside_others_is_due_at_once(status: str, age: float) -> None:
+    many = Deferred(Reply(452, status, "Too many recipients"))
+    ruling, now = ruled(age, (row(1), DELIVERED), (row(2, attempts=9), many), (row(3, attempts=9), many))
+    assert [each.state for each in ruling.settlements] == ["done", "ready", "ready"]
+    assert [each.not_before for each in ruling.settlements[1:]] == [now, now]
+    assert ruling.due == now
+
+
+@pytest.mark.parametrize("first", [GREYLISTED, REFUSED])
+def test_too_many_where_nobody_got_it_waits(first: Outcome) -> None:
+    ruling, now = ruled(60, (row(1), first), (row(2), Deferred(Reply(452, "4.5.3", "Too many recipients"))))
+    assert ruling.settlements[1].not_before - now >= 270
+
+
+@pytest.mark.parametrize("status", ["4.2.2", "4.3.1"])
+def test_what_is_full_waits_beside_others_that_got_it(status: str) -> None:
+    ruling, now = ruled(60, (row(1), DELIVERED), (row(2), Deferred(Reply(452, status, "Full"))))
+    assert ruling.settlements[1].not_before - now >= 270
+
+
 def test_the_trace_names_remote_reply_and_attempt() -> None:
     ruling, _ = ruled(60, (row(1, attempts=2), REFUSED))
     assert ruling.trace[0].detail == {
