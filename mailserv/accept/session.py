@@ -105,7 +105,7 @@ class SmtpSession:
                     self._dismissed()
                 return
             core.receive(data)
-        self._flush()
+        self._flush(is_last=True)
 
     def _greet(self) -> Asking[bool]:
         refusal = yield from self._refusal_to_greet()
@@ -146,12 +146,12 @@ class SmtpSession:
             self._deadlines.command(under_stress=is_stranger and self._context.is_stressed())
         )
 
-    def _flush(self) -> None:
+    def _flush(self, *, is_last: bool = False) -> None:
         output = self._core.output()
         if output:
             self._deadlines.answered()
             try:
-                self._connection.send(output, self._clock.monotonic() + self._limits.command_timeout)
+                self._connection.send(output, self._clock.monotonic() + self._limits.command_timeout, is_last=is_last)
             except TimeoutError as error:  # a reply may be cut anywhere: a farewell would be taken for the rest of it
                 raise BrokenPipeError from error
 

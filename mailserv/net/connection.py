@@ -13,6 +13,7 @@ from mailserv.mail.peer import TLSInfo
 COMMAND_READ = 4096  # octets asked for while waiting for commands: an idle session should hold little memory
 CONTENT_READ = 256 * 1024  # octets asked for while content flows
 SLACK = 0.5  # seconds by which the kernel's timeout of a plain socket may be late
+_MORE_COMES = getattr(socket, "MSG_MORE", 0)  # Linux's: the end of the connection, in the same packet
 UNREAD_READS = 16  # reads of what a client still sends while its session is being closed
 
 
@@ -31,6 +32,7 @@ class Connection:
         self._tls = False
         self._receive_timeout = -1.0  # none is set: differs from every wait
         self._send_timeout = -1.0
+        self._said_last = False
         self._closing = (
             threading.Lock()
         )  # so that `interrupt` never meets a file descriptor that is somebody else's by now
@@ -56,12 +58,16 @@ class Connection:
             except OSError:  # reset, shut down, a broken TLS record: for the reader they all mean the end
                 return b""
 
-    def send(self, data: bytes, deadline: float) -> None:
+    def send(self, data: bytes, deadline: float, *, is_last: bool = False) -> None:
         """Send it all. Raises TimeoutError at the deadline and OSError when the peer is gone.
+
+        `is_last`: `say_no_more` or `close` follows at once, and these octets leave with it: one packet less for both sides.
 
         Not by `sendall`: that waits anew after each piece, so that a peer who takes an octet now and then never meets an end.
         """
-        sent = 0
+        sent = flags = 0
+        if is_last and not self._tls:
+            self._said_last, flags = True, _MORE_COMES
         try:
             while sent < len(data):
                 wait = deadline - self._clock.monotonic()
@@ -72,7 +78,7 @@ class Connection:
                 elif abs(wait - self._send_timeout) > SLACK:
                     self._send_timeout = wait
                     self._set_timeout(socket.SO_SNDTIMEO, wait)
-                sent += self._sock.send(memoryview(data)[sent:] if sent else data)
+                sent += self._sock.send(memoryview(data)[sent:] if sent else data, flags)
         except (BlockingIOError, ssl.SSLWantWriteError) as error:
             raise TimeoutError from error
 
@@ -123,6 +129,8 @@ class Connection:
     def close(self) -> None:
         """Close without waiting. Idempotent; the owner's thread."""
         self._end_tls()
+        if self._said_last:
+            self._shutdown(socket.SHUT_WR)  # a close with input unread would throw away what has not left yet
         with self._closing:
             self._sock.close()
 

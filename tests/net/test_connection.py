@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,17 @@ def at(seconds: float) -> float:
 @pytest.fixture
 def pair() -> Iterator[tuple[Connection, socket.socket]]:
     ours, theirs = socket.socketpair()
+    connection = Connection(ours, CLOCK)
+    yield connection, theirs
+    connection.close()
+    theirs.close()
+
+
+@contextmanager
+def tcp_pair() -> Iterator[tuple[Connection, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname(), timeout=LATER)
+        ours, _ = listening.accept()
     connection = Connection(ours, CLOCK)
     yield connection, theirs
     connection.close()
@@ -181,6 +193,37 @@ def test_a_last_reply_reaches_a_client_that_still_sends() -> None:
         connection.close()
         assert client.recv(100) == b"421 bye\r\n"
         assert client.recv(100) == b""
+
+
+def test_the_last_words_leave_with_the_end() -> None:
+    def leave_with_it() -> bool:
+        with tcp_pair() as (connection, peer):
+            connection.send(b"221 Bye\r\n", at(LATER), is_last=True)
+            peer.setblocking(False)
+            try:
+                early = peer.recv(100)
+            except BlockingIOError:
+                early = b""
+            peer.settimeout(LATER)
+            connection.close()
+            assert early or peer.recv(100) == b"221 Bye\r\n"
+            assert peer.recv(100) == b""
+            return not early
+
+    assert any(leave_with_it() for _ in range(10))  # the kernel waits for 200 ms: a busy machine may be late
+
+
+@pytest.mark.parametrize("says_no_more", [True, False])
+def test_the_last_words_arrive_where_the_client_still_speaks(says_no_more: bool) -> None:
+    """A close with input unread resets the connection."""
+    with tcp_pair() as (connection, peer):
+        peer.sendall(b"QUIT\r\nand more")
+        assert connection.receive(at(LATER), 6) == b"QUIT\r\n"
+        connection.send(b"221 Bye\r\n", at(LATER), is_last=True)
+        if says_no_more:
+            connection.say_no_more()
+        connection.close()
+        assert peer.recv(100) == b"221 Bye\r\n"
 
 
 def test_interrupt_after_close_harms_nobody(pair: tuple[Connection, socket.socket]) -> None:
