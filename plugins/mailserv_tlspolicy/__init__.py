@@ -9,6 +9,7 @@ import msgspec
 
 from mailserv import hookimpl
 from mailserv.mail.address import literal_address, parse_domain
+from mailserv.mail.ip import plain_ip
 from mailserv.mail.plugin import Services, reading
 from mailserv.mail.tls_mode import TLSMode
 
@@ -37,7 +38,7 @@ class Plugin:
     def tls_policy(self, next_hop: str, host: str) -> TLSMode | None:
         domain = next_hop.lower()
         if domain.startswith("["):  # a smarthost of [routes], or a literal: there is no domain but the host's own
-            domain = host.lower()
+            domain = plain_ip(host.lower())
         return next((self._modes[key] for key in _keys(domain) if key in self._modes), None)
 
 
@@ -50,7 +51,7 @@ def _key(name: str) -> str:
     literal = literal_address(domain)
     if dot and literal:
         raise ValueError("nothing is below an address")
-    return literal or dot + domain
+    return plain_ip(literal) if literal else dot + domain
 
 
 def _keys(domain: str) -> Iterable[str]:

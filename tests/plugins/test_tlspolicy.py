@@ -40,6 +40,7 @@ TABLE = {
         ("[mx.far.example]:587", "mx.far.example", "require"),
         ("[192.0.2.1]:25", "192.0.2.1", "opportunistic"),
         ("[192.0.2.2]", "192.0.2.2", "verify"),
+        ("[IPv6:::ffff:c000:202]", "::ffff:c000:202", "verify"),
         ("[192.0.2.2]:25", "192.0.2.2", "verify"),
         ("[IPv6:2001:db8::1]", "2001:db8::1", "require"),
         ("[2001:db8::1]:25", "2001:db8::1", "require"),
