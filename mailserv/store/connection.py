@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,16 +107,17 @@ def begin(connection: sqlite3.Connection, patience: float) -> None:
     """Start a transaction that writes; wait for another process's, `patience` seconds at most. Raises sqlite3.Error.
 
     By itself SQLite looks again after 1, 2, 5 … 100 ms, and misses the rests that a command leaves the server (`beside.py`).
+    Here each look is a try, which has its own short wait (`look_often`).
     """
-    ends = time.monotonic() + patience
-    while True:
+    for _ in range(round(patience * 1000 / _LOOK_AGAIN)):
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
-            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= ends:
+            if primary_code(error) != sqlite3.SQLITE_BUSY:
                 raise
         else:
             return
+    connection.execute("BEGIN IMMEDIATE")
 
 
 def open_reader(path: Path, disk: Disk) -> sqlite3.Connection:
