@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 DROP = ""  # an answer: close the connection without a word
@@ -34,6 +35,7 @@ class LmtpSink:
         self._listener = listener
         self._script = {key: list(answers) for key, answers in script.items()}
         self._offers = offers
+        self.before_the_dot = b""  # sent when the first line of the content is here
         self.messages: list[Taken] = []
         self.commands: list[str] = []
         self.connections: list[socket.socket] = []
@@ -91,7 +93,9 @@ class LmtpSink:
                     self._say(sock, "", "503 5.5.1 MAIL first")
             elif verb == "DATA":
                 if self._say(sock, command, "354 Go on" if rcpts else "503 5.5.1 No valid recipients"):
-                    self.messages.append(Taken(mail, tuple(rcpts), _content(lines)))
+                    first = next(lines, b"")
+                    sock.sendall(self.before_the_dot)
+                    self.messages.append(Taken(mail, tuple(rcpts), _content(chain([first], lines))))
                     for _ in rcpts:
                         self._say(sock, "DOT", "250 2.0.0 Saved")
                     mail, rcpts = "", []

@@ -169,6 +169,7 @@ class Session:
             if held and len(held) + len(block) > SEND_SIZE:
                 self._sock.sendall(held)
                 held = b""
+                self._expect_silence()
             held += block
         told.dot_sent = True  # even when sending it fails, nobody can tell how much got through
         self._sock.sendall(held)
@@ -176,6 +177,14 @@ class Session:
             reply = _expect(self._read(self._waits.dot), Severity.POSITIVE, Severity.TRANSIENT, Severity.PERMANENT)
             told.replies[index] = reply.to_reply()
         self._needs_reset = False
+
+    def _expect_silence(self) -> None:
+        """An answer in the middle of the content would count as the first recipient's, and each other one as the next's."""
+        self._sock.settimeout(0)
+        with suppress(BlockingIOError):
+            self._sock.recv(1, socket.MSG_PEEK)
+            raise ProtocolError("an answer or the end came before the dot")
+        self._sock.settimeout(self._waits.command)
 
     @property
     def _pipelines(self) -> bool:

@@ -99,6 +99,15 @@ def test_a_reply_that_came_before_the_content_is_no_answer_to_its_dot() -> None:
         assert said(found) == ["Deferred 451 4.5.0"]
 
 
+def test_an_answer_in_the_middle_of_the_content_is_no_recipients_answer() -> None:
+    parts = tuple((b"x" * 70 + b"\r\n") * 1000 for _ in range(250))  # more than the buffers of both sides hold
+    with lmtp_sink({"DOT": ["250 2.0.0 Saved", "452 4.2.2 Full"]}) as sink:
+        sink.before_the_dot = b"250 2.0.0 Saved already\r\n"
+        found = deliver(sink.place, make_delivery("lmtp:", BOB, CAROL, content=Blocks(parts)))
+    assert said(found) == ["Deferred 451 4.5.0"] * 2
+    assert sink.messages == []
+
+
 # A server that goes away.
 
 
