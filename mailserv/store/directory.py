@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from mailserv.errors import StoreUnavailable
 from mailserv.store import lock
 from mailserv.store.connection import as_store_error, create_database, open_writer
 from mailserv.store.disk import DISK, Disk, make_private_directory, store_error
+from mailserv.store.nudge import nudge
+from mailserv.store.part import NUDGE
 from mailserv.store.schema import migrate
 
 
@@ -27,12 +30,13 @@ def make(data_dir: Path, disk: Disk) -> None:
         raise store_error(data_dir, error) from error
 
 
-def make_database(path: Path, disk: Disk) -> None:
-    """The database, made if need be, with today's schema. One process at a time does so. Raises StoreError."""
+def make_database(path: Path, disk: Disk, *, is_command: bool) -> None:
+    """The database, made if need be, with today's schema. One process at a time does so; a command not below a server
+    that runs, which is then of an older version. Raises StoreError."""
     with lock.alone_in(path.parent):
         _refuse_to_forget(path)
         create_database(path, disk)
-        _migrate(path, disk)
+        _migrate(path, disk, is_used=lambda: is_command and nudge(path.parent / NUDGE))
 
 
 def _refuse_to_forget(path: Path) -> None:
@@ -51,11 +55,11 @@ def _refuse_to_forget(path: Path) -> None:
         raise StoreUnavailable(f"{path}: it is gone, and {found} is of it ({advice})")
 
 
-def _migrate(path: Path, disk: Disk) -> None:
+def _migrate(path: Path, disk: Disk, is_used: Callable[[], bool]) -> None:
     try:
         connection = open_writer(path, disk)
         try:
-            migrate(connection)
+            migrate(connection, is_used)
         finally:
             connection.close()
     except sqlite3.Error as error:

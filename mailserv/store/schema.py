@@ -7,6 +7,7 @@ would then name a stranger's row. Every index is read by a hot query; partial on
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 
 from sqlite_utils import Database, Migrations
 
@@ -170,8 +171,10 @@ def _utf8(db: Database) -> None:
     db.conn.execute("ALTER TABLE mailbox ADD COLUMN utf8 INTEGER NOT NULL DEFAULT 0")
 
 
-def migrate(connection: sqlite3.Connection) -> None:
+def migrate(connection: sqlite3.Connection, is_used: Callable[[], bool] = lambda: False) -> None:
     """Bring the database to this version's schema, in one transaction. Raises sqlite3.Error, StoreUnavailable.
+
+    `is_used`: by a server of an older version, below which nothing is changed; asked only where there is something.
 
     A database that a newer mailserv has changed is refused: an old program could only damage it.
     """
@@ -182,6 +185,8 @@ def migrate(connection: sqlite3.Connection) -> None:
         raise StoreUnavailable(f"made by a newer mailserv (it knows {', '.join(sorted(unknown))}): upgrade this one")
     if not known:
         return
+    if applied and is_used():
+        raise StoreUnavailable("the server that runs here is of an older version than this command: restart it first")
     connection.execute("BEGIN IMMEDIATE")  # two processes that start together: one migrates, one waits
     try:
         migrations.apply(db)

@@ -63,7 +63,7 @@ def open_store(data_dir: Path, clock: Clock, *, exclusive: bool = True, disk: Di
             undo.callback(os.close, reserve(data_dir, disk))
         else:
             make(data_dir, disk)
-        make_database(path, disk)
+        make_database(path, disk, is_command=not exclusive)
         spool = Spool(data_dir / "spool", disk)
         undo.callback(spool.close)
         readers = Readers(path, lambda: open_reader(path, disk))

@@ -226,6 +226,18 @@ def test_a_database_from_before_the_totals_gets_them(store: Store, data_dir: Pat
     store.close()
 
 
+def test_a_newer_command_changes_nothing_below_an_older_server(store: Store, data_dir: Path, clock: FakeClock) -> None:
+    with behind(data_dir) as connection:  # what the running one, which knows no 0005_utf8, has made
+        connection.execute("ALTER TABLE mailbox DROP COLUMN utf8")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name = '0005_utf8'")
+    with pytest.raises(StoreUnavailable, match="is of an older version than this command: restart it first"):
+        open_store(data_dir, clock, exclusive=False)
+    with behind(data_dir) as connection:
+        assert connection.execute("SELECT 1 FROM _sqlite_migrations WHERE name = '0005_utf8'").fetchall() == []
+    store.close()
+    open_store(data_dir, clock, exclusive=False).close()
+
+
 def test_files_that_no_message_names_are_collected_at_the_start(data_dir: Path, clock: FakeClock) -> None:
     store = open_store(data_dir, clock)
     store.add_account(ALICE, "hash", 1.0)
