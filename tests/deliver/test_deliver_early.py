@@ -26,6 +26,22 @@ def test_a_refusal_in_the_middle_of_the_content_is_heard(serve, transport, close
     assert mx.messages == []
 
 
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_refusal_in_the_middle_of_the_content_is_heard_over_tls(serve, transport, server_tls, closes):
+    mx = serve({"CONTENT": [Raw(b"552 5.3.4 Big\r\n", close=closes)], "DOT": ["554 5.6.0 Discarded"]}, tls=server_tls)
+    attempts = transport().deliver(with_a_large_one_first(mx))
+    assert outcomes(attempts)[0] == ("LARGE", "Failed", 552)
+
+
+def test_a_large_content_goes_over_tls(serve, transport, server_tls):
+    mx = serve(tls=server_tls)
+    content = LARGE[: len(CONTENT) + 72 * 20_000]  # several pieces
+    [attempt] = transport().deliver([delivery(hop(mx), content=content)])
+    assert isinstance(attempt.outcomes[0], Delivered)
+    assert mx.messages[0].is_tls
+    assert mx.messages[0].content == content
+
+
 def test_two_answers_to_a_large_content_are_not_an_answer_to_the_next_message(serve, transport):
     mx = serve({"DOT": [Raw(b"552 5.3.4 Too big\r\n554 5.6.0 Discarded\r\n")]})
     attempts = transport().deliver(with_a_large_one_first(mx))
