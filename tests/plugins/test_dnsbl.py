@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
-from policing import envelope, make_plugins, peer
+from policing import CLIENT, envelope, make_plugins, peer, send_as_client
 
 from mailserv.errors import ConfigError
 from mailserv.hooks.rooms import Rooms
@@ -31,7 +31,7 @@ RECORDS: Mapping[str, Sequence[str]] = {
     "3.2.0.192.bad.test": ["A 192.0.2.80"],
     "4.2.0.192.bad.test": ["A 127.255.255.254"],
     f"{NIBBLES}.bad.test": ["A 127.0.0.2"],
-    "1.0.0.127.bad.test": ["A 127.0.0.2"],
+    "5.0.0.127.bad.test": ["A 127.0.0.2"],
 }
 BAD, WORSE, GOOD = {"zone": "bad.test"}, {"zone": "worse.test"}, {"zone": "good.test"}
 
@@ -142,6 +142,26 @@ def test_a_dead_allow_list_is_nothing_to_who_is_not_refused(lists: FakeZone) -> 
     assert Client(lists, zones=[BAD], allow_zones=[GOOD], threshold=2).rcpt("192.0.2.1") == ""
 
 
+@pytest.mark.parametrize(
+    ("ip", "nobody"),
+    [
+        ("192.0.2.1", "1.0.0.127"),
+        ("2001:db8::1", "1.0.0.0.0.0.f.7.f.f.f.f" + ".0" * 20),
+    ],
+)
+def test_a_list_that_has_everybody_counts_for_nothing(lists: FakeZone, ip: str, nobody: str) -> None:
+    client = Client(lists, zones=[BAD])
+    assert client.rcpt(ip) == listed(ip, "bad.test")
+    lists.add(f"{nobody}.bad.test", "A 127.0.0.2")
+    assert Client(lists, zones=[BAD]).rcpt(ip) == ""
+
+
+def test_an_allow_list_that_has_everybody_permits_nobody(lists: FakeZone) -> None:
+    lists.add("1.0.0.127.good.test", "A 127.0.0.2")
+    said = Client(lists, zones=[BAD], allow_zones=[GOOD]).rcpt("192.0.2.2")
+    assert said == "451 4.7.1 Client [192.0.2.2] is listed by bad.test"
+
+
 def test_a_list_in_trouble_is_asked_again_after_a_pause(lists: FakeZone) -> None:
     clock = FakeClock()
     lists.fail("1.2.0.192.bad.test")
@@ -163,7 +183,7 @@ class HangingNames:
     def addresses(self, host: str) -> tuple[str, ...]:
         if host.endswith("slow.test"):
             self.release.wait()
-        return ("127.0.0.2",)
+        return () if host.startswith("1.0.0.127.") else ("127.0.0.2",)
 
     def mx(self, domain: str) -> MxAnswer:
         raise AssertionError("not asked")
@@ -199,7 +219,10 @@ def server(lists: FakeZone, policy: Mapping[str, PluginPolicy] | None = None, **
 
 def sent(running: MailServer, *paths: str, login: bool = False) -> dict[str, str]:
     try:
-        running.send(ALICE, paths or [ALICE], b"Hi.\r\n", login=(ALICE, "secret") if login else None)
+        if login:
+            running.send(ALICE, paths or [ALICE], b"Hi.\r\n", login=(ALICE, "secret"))
+        else:
+            send_as_client(running, ALICE, paths or [ALICE], b"Hi.\r\n")
     except smtplib.SMTPRecipientsRefused as refused:
         return {path: f"{code} {text.decode()}" for path, (code, text) in refused.recipients.items()}
     return {}
@@ -207,9 +230,9 @@ def sent(running: MailServer, *paths: str, login: bool = False) -> dict[str, str
 
 def test_the_client_and_the_log_hear_why(lists: FakeZone) -> None:
     with server(lists) as running:
-        assert sent(running) == {ALICE: listed("127.0.0.1", "bad.test")}
+        assert sent(running) == {ALICE: listed(CLIENT, "bad.test")}
         (line,) = running.wait_for_log("dnsbl_listed")
-        assert (line["ip"], line["zones"], line["score"], line["refused"]) == ("127.0.0.1", "bad.test", 1, True)
+        assert (line["ip"], line["zones"], line["score"], line["refused"]) == (CLIENT, "bad.test", 1, True)
         (line,) = running.wait_for_log("refused", command="rcpt")
         assert line["why"] == "dnsbl: score 1 of 1: bad.test"
         assert sent(running, login=True) == {}
@@ -218,11 +241,11 @@ def test_the_client_and_the_log_hear_why(lists: FakeZone) -> None:
 @pytest.mark.parametrize("dies", [False, True])
 def test_invariant_10_a_key_in_a_zone_is_told_nobody(dies: bool) -> None:
     zone = {"zone": "0SecretKey0.bad.test", "name": "bad.test"}
-    with FakeZone({"1.0.0.127.0secretkey0.bad.test": ["A 127.0.0.2"]}) as lists:
+    with FakeZone({"5.0.0.127.0secretkey0.bad.test": ["A 127.0.0.2"]}) as lists:
         if dies:
-            lists.fail("1.0.0.127.0secretkey0.bad.test")
+            lists.fail("5.0.0.127.0secretkey0.bad.test")
         with server(lists, zones=[zone]) as running:
-            assert sent(running) == ({} if dies else {ALICE: listed("127.0.0.1", "bad.test")})
+            assert sent(running) == ({} if dies else {ALICE: listed(CLIENT, "bad.test")})
             (line,) = running.wait_for_log("dnsbl_unavailable" if dies else "dnsbl_listed")
             assert line["zone" if dies else "zones"] == "bad.test"
             assert (
@@ -240,13 +263,13 @@ def test_a_name_that_would_break_the_reply_is_refused_at_start(lists: FakeZone, 
 
 
 def test_when_every_list_is_dead_mail_comes_in_and_the_log_tells_once(lists: FakeZone) -> None:
-    lists.fail("1.0.0.127.bad.test")
+    lists.fail("5.0.0.127.bad.test")
     with server(lists) as running:
         assert [sent(running) for _ in range(3)] == [{}] * 3
         running.wait_for_mail(ALICE, 3)
         (line,) = running.wait_for_log("dnsbl_unavailable")
         assert line["zone"] == "bad.test"
-        assert "1.0.0.127.bad.test" in line["error"]
+        assert "5.0.0.127.bad.test" in line["error"]
 
 
 def test_no_thread_is_left_behind(lists: FakeZone) -> None:
