@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Iterator, Set
 from pathlib import Path
+from typing import get_args
 
 from mailserv.clock import SystemClock
 from mailserv.config import Loaded, load
@@ -14,7 +15,7 @@ from mailserv.hooks.host import SHIPPED_EXTENSIONS, Plugins, load_plugins
 from mailserv.hooks.rooms import Rooms
 from mailserv.mail.route import SMTP, parse_route
 from mailserv.route.table import RoutingTable
-from mailserv.settings import Routed, Settings
+from mailserv.settings import Routed, Service, Settings
 
 DEFAULT = Path("/etc/mailserv/mailserv.toml")
 
@@ -68,9 +69,10 @@ def _transports(settings: Settings, known: Set[str]) -> Iterator[str]:
 
 
 def _services(settings: Settings, listeners: Container[str]) -> Iterator[str]:
-    """A plugin's name where it has no service: the server would not start."""
+    """A plugin's name where it has no service: the server would not start. One of ours may be named as a plugin is: lmtp."""
     for block in settings.listen:
-        if block.service in settings.plugins.enabled and block.service not in listeners:
+        is_plugin = block.service in settings.plugins.enabled and block.service not in get_args(Service)
+        if is_plugin and block.service not in listeners:
             yield f'listen: the plugin "{block.service}" has no service'
 
 

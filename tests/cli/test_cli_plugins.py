@@ -189,3 +189,10 @@ def test_new_overwrites_nothing(mailserv: Command, monkeypatch: pytest.MonkeyPat
 def test_there_is_a_sample_for_every_argument_of_every_hook(hook: str) -> None:
     for sample in (ORDINARY, *STRANGE):
         assert all(value is not None for value in sample.arguments(hook).values())
+
+
+def test_the_service_lmtp_and_the_plugin_lmtp_do_not_exclude_each_other(mailserv: Command) -> None:
+    text = mailserv.config.read_text().replace('service = "smtp"', 'service = "lmtp"')
+    mailserv.config.write_text(text + '[plugins]\nenabled = ["lmtp"]\n')
+    ran = mailserv("check")
+    assert (ran.code, ran.err) == (0, "")
