@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -189,3 +190,24 @@ def test_what_root_makes_in_data_dir_belongs_to_its_owner(public: Path) -> None:
         check=True,
     )
     assert {path.stat().st_uid for path in data_dir.rglob("*")} == {owner}
+
+
+@pytest.mark.parametrize(("mode", "is_closed"), [(0o600, True), (0o640, True), (0o644, False)])
+def test_what_root_alone_can_read_is_a_warning(public: Path, mode: int, is_closed: bool) -> None:
+    """An ordinary user's data_dir is its own, and then there is nothing to tell."""
+    (public / "data").mkdir()
+    config = public / "mailserv.toml"
+    config.write_text(
+        'hostname = "h.example"\ndata_dir = "data"\nlocal_domains = ["example.org"]\npostmaster = "a@example.org"\n'
+        'listen = [{ service = "smtp", address = "127.0.0.1:0" }]\n'
+    )
+    config.chmod(mode)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.chown(public / "data", OWNER, -1)
+    ran = subprocess.run(
+        [sys.executable, "-m", "mailserv", "check", "--config", str(config)], capture_output=True, text=True, check=True
+    )
+    warning = f"warning: {config} cannot be read by the user {pwd.getpwuid(OWNER).pw_name}, to whom data_dir belongs\n"
+    assert ran.stderr == (warning if is_root and is_closed else "")
+    assert ran.stdout == f"{config}: good\n"
