@@ -248,12 +248,8 @@ def test_invariant_10_a_key_in_a_zone_is_told_nobody(dies: bool) -> None:
             assert sent(running) == ({} if dies else {ALICE: listed(CLIENT, "bad.test")})
             (line,) = running.wait_for_log("dnsbl_unavailable" if dies else "dnsbl_listed")
             assert line["zone" if dies else "zones"] == "bad.test"
-            assert (
-                "secretkey"
-                not in "".join(
-                    map(str, [line, *running.log.matching("refused"), *running.log.matching("plugin_failed")])
-                ).lower()
-            )
+            told = str([line, running.log.matching("refused"), running.log.matching("plugin_failed")])
+            assert "secretkey" not in told.lower()
 
 
 @pytest.mark.parametrize("name", ["two\r\nlines", "b\u00fccher"])
