@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Protocol
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import error_to_str
 
 from mailserv.cores import roam
+from mailserv.errors import StoreUnavailable
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # memory_cost in KiB
 
@@ -21,6 +22,9 @@ _hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hashing", initi
 # The hash of a random password that nobody kept, with the same parameters: what a login to no account is checked
 # against, so that the time of the answer does not tell whether there is one.
 _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$tthrLubG1toYe8WbsgBijw$UxbKbtqrSMz4jIXa3Xltcfsh5lzvenPS9uJ8g3B4rIE"
+
+
+_NO_ROOM = frozenset(map(error_to_str, (-22, -33)))  # ARGON2_MEMORY_ALLOCATION_ERROR, ARGON2_THREAD_FAIL
 
 
 def hash_password(password: str) -> str:
@@ -39,21 +43,23 @@ class Hasher(Protocol):
 def verify_password(stored: str | None, password: str, *, hasher: Hasher = _hasher) -> bool:
     """Whether `password` has that hash; None (no such account) or a hash that is none: False, after the same time.
 
-    Takes some 20 ms, and waits while two others are being verified. Any thread.
+    Takes some 20 ms, and waits while two others are being verified. Any thread. Raises StoreUnavailable when the machine
+    has no room for it: that says nothing about the password.
     """
     return _hashing.submit(_verify, stored, _octets(password), hasher).result()
 
 
 def _verify(stored: str | None, password: bytes, hasher: Hasher) -> bool:
-    if stored is not None:
-        try:
-            return hasher.verify(stored, password)
-        except InvalidHashError:
-            pass  # damaged, or made by hand: as good as no account
-        except VerificationError:
-            return False
-    with suppress(VerificationError):
+    try:
+        if stored is not None:
+            try:
+                return hasher.verify(stored, password)
+            except InvalidHashError:
+                pass  # damaged, or made by hand: as good as no account
         hasher.verify(_NOBODY, password)
+    except VerificationError as error:
+        if str(error) in _NO_ROOM:
+            raise StoreUnavailable(f"a password cannot be checked now: {error}") from error
     return False
 
 

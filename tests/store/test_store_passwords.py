@@ -6,7 +6,10 @@ import threading
 
 import pytest
 from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
+from argon2.low_level import error_to_str
 
+from mailserv.errors import StoreUnavailable
 from mailserv.store.passwords import hash_password, verify_password
 
 
@@ -30,6 +33,17 @@ def test_any_text_may_be_a_password(password: str) -> None:
 @pytest.mark.parametrize("stored", ["", "plain text", "$argon2id$v=19$m=19456,t=2,p=1$short"])
 def test_a_damaged_hash_fits_nothing(stored: str) -> None:
     assert not verify_password(stored, stored)
+
+
+@pytest.mark.parametrize("code", [-22, -33])  # ARGON2_MEMORY_ALLOCATION_ERROR, ARGON2_THREAD_FAIL
+@pytest.mark.parametrize("stored", ["hash", None])
+def test_where_there_is_no_room_for_it_nobody_is_told_that_the_password_is_wrong(code: int, stored: str | None) -> None:
+    class Exhausted:
+        def verify(self, stored: str, password: bytes) -> bool:
+            raise VerificationError(error_to_str(code))
+
+    with pytest.raises(StoreUnavailable, match="cannot be checked now"):
+        verify_password(stored, "correct horse", hasher=Exhausted())
 
 
 def test_an_unknown_account_costs_the_same_work() -> None:
