@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -20,6 +21,13 @@ def test_a_page_has_the_settings_of_its_plugin(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert f"mailserv_{page.stem}" in SHIPPED
     assert text == plugin_page(page.stem, text), "python -m mailserv.cli.docs docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_an_example_enables_what_is_there(page: Path) -> None:
+    examples = [block.partition("```")[0] for block in page.read_text(encoding="utf-8").split("```toml\n")[1:]]
+    named = {name for text in examples for name in tomllib.loads(text).get("plugins", {}).get("enabled", ())}
+    assert named <= entry_points(group=GROUP).names
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

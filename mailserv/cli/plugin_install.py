@@ -42,16 +42,26 @@ def install(what: tuple[str, ...], config: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="mailserv-kept-") as folder:
         kept, before = _keep(Path(folder)), _versions()
         brought = _pip_install(what)
-        names = _plugins_of(brought)
-        problem = "" if names else f"{what[-1]} brings no plugin: it has no entry point in the group {GROUP}"
-        problem = problem or "; ".join(_taken(brought))
-        problem = problem or "; ".join(filter(None, (load_problem(name, config) for name in names)))
+        new = [name for name in brought if name in kept or name not in before]
+        try:
+            problem = _problem(what[-1], brought, config)
+        except BaseException:  # Ctrl-C, most likely, for an import that takes too long
+            _undo(new, kept)
+            raise
         if problem:
-            _undo([name for name in brought if name in kept or name not in before], kept)
+            _undo(new, kept)
             raise refuse(f"{problem}; the installation was undone")
-    for name in names:
+    for name in _plugins_of(brought):
         found = installed()[name]
         click.echo(f'installed {name} {found.version}; it runs when enabled in [plugins] has "{name}"')
+
+
+def _problem(what: str, brought: dict[str, str], config: Path | None) -> str:
+    """Why what came cannot stay; "" when it can."""
+    names = _plugins_of(brought)
+    problem = "" if names else f"{what} brings no plugin: it has no entry point in the group {GROUP}"
+    problem = problem or "; ".join(_taken(brought))
+    return problem or "; ".join(filter(None, (load_problem(name, config) for name in names)))
 
 
 @click.command("uninstall")

@@ -201,7 +201,7 @@ def mail_server(
     `accounts`: address → password. `smtp_port`: where every MX host listens, for a `ScriptedMX` behind a `FakeZone`.
     `plugins`: those to enable, in this order, by name or as classes, which need not be installed; or a whole `[plugins]`.
     A class is known by its own name in small letters, one named Plugin by its module's (mailserv_hello: "hello").
-    `config`: further settings as the TOML file has them, in dictionaries; wrong ones raise ConfigError.
+    `config`: further settings as the TOML file has them, in dictionaries; wrong names and types raise ConfigError.
     `settings`: fields of `mailserv.settings.Settings` over the test's own (hostname mail.example.org, free ports on
     127.0.0.1, no limits for one address).
     """

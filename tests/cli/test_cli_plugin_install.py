@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -28,12 +29,16 @@ class Environment:
     folder: Path
 
     def mailserv(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        python = str(self.folder / "venv" / "bin" / "python")
-        return subprocess.run(
-            [python, "-m", "mailserv", *arguments],
-            capture_output=True,
+        with self.started(*arguments) as process:
+            out, err = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def started(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(self.folder / "venv" / "bin" / "python"), "-m", "mailserv", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
             cwd=self.folder,
             env={**os.environ, "MAILSERV_CONFIG": str(self.folder / "mailserv.toml"), "PYTHONPATH": ""},
         )
@@ -111,6 +116,21 @@ def test_one_that_is_never_loaded_is_not_waited_for(tmp_path: Path) -> None:
     config = tmp_path / "mailserv.toml"
     config.write_text(f'{CONFIG}[plugins]\npath = "{tmp_path}"\n')
     assert load_problem("hanging", config, seconds=3.0) == "plugin hanging: it is not loaded after 3 s"
+
+
+def test_ctrl_c_while_one_is_loaded_leaves_the_one_that_was_there(environment: Environment) -> None:
+    folder = environment.package("fresh")
+    assert environment.mailserv("plugin", "install", *OFFLINE, str(folder)).returncode == 0
+    fifo = environment.folder / "never"
+    os.mkfifo(fifo)
+    environment.package("fresh", lambda text: f"{text}\nopen({str(fifo)!r}).read()\n")
+    with environment.started("plugin", "install", *OFFLINE, str(folder)) as process:
+        writer = os.open(fifo, os.O_WRONLY)  # returns when it is being imported
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 1
+        os.close(writer)
+    fifo.unlink()  # the new version would now fail at once
+    assert environment.mailserv("plugin", "check", "fresh", "--load-only").stdout == "fresh can be loaded\n"
 
 
 @pytest.mark.parametrize("name", ["dnsbl", "fresh"])
