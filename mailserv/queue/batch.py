@@ -156,6 +156,8 @@ class Batch:
         """While the connection is warm, more of the same; but others come first when they wait."""
         if not self._desk.lanes.may_go_on(self._lane):
             return False
+        if self._lane.troubled and self._progress and self._claimed >= CLAIM_ROWS:
+            return False  # it has recovered: this turn ends, so that what waits gets more connections than one
         try:
             return self._claim()
         except StoreError as error:

@@ -170,6 +170,20 @@ def test_a_short_first_wait_makes_a_short_pause(world: World) -> None:
     assert world.lanes._lanes[NET].paused_until == world.clock.now() + 9
 
 
+def test_a_destination_that_has_recovered_gets_its_connections_back_before_all_is_sent(world: World) -> None:
+    world.queue("first")
+    world.work(Script(lambda _: UNREACHABLE))
+    world.clock.advance(LONGEST_PAUSE)
+    fill(world, CLAIM_ROWS * 3)
+    transport = Script()
+    assert world.work(transport) is Turn.FULL
+    assert len(transport.seen) == CLAIM_ROWS
+    lane = world.lanes._lanes[NET]
+    assert (lane.allowed, lane.troubled) == (2, False)
+    world.work(transport)
+    assert len(transport.seen) == CLAIM_ROWS * 3, "the next turn lasts as long as there is mail"
+
+
 def test_a_421_after_progress_leaves_the_rest_untouched_until_the_pause_ends(world: World) -> None:
     ids = fill(world, 5)
     transport = Script(lambda delivery: DROPPED_421 if delivery.queue_id == ids[2] else DELIVERED)
