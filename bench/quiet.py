@@ -8,7 +8,7 @@ from dataclasses import replace
 from bench import w1
 from bench.workload import Options
 
-CELLS = ("10 many",)
+CELLS = ("1 one", "1 many", "10 many")
 
 
 def cells(options: Options) -> Sequence[str]:
@@ -21,6 +21,7 @@ PLUGINS = replace(
     title="ten plugins without an opinion",
     peers=("mailserv-plugins", "mailserv"),
     cells=cells,
+    pairs=("accepted", "cpu"),
     notes=(
         "As W1; mailserv-plugins has ten, each of which listens to seven hooks and has no opinion "
         "(docs/decisions/0030-a-call-that-hangs-keeps-its-thread.md)."

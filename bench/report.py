@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
-from bench.tables import plot, table
+from bench.tables import paired, plot, table
 from bench.workload import Results, Workload
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -29,6 +29,9 @@ def section(
     for column in workload.columns:
         if column.key in workload.plots:
             lines += ["```", *plot(column, results, cells, list(versions)), "```", ""]
+    for column in workload.columns:
+        if column.key in workload.pairs:
+            lines += [*paired(column, results, cells, list(versions)), ""]
     lines += [
         f"`{command}`, {date.today():%Y-%m-%d}, {machine()}. " + "; ".join(dict.fromkeys(versions.values())) + "."
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from bench.figures import Figure, ratio
+from bench.figures import Figure, percentile, ratio
 from bench.workload import Column, Results, Workload
 
 OURS = "mailserv"
@@ -48,6 +48,21 @@ def _row(columns: Sequence[Column], results: Results, cell: str, peer: str) -> I
             yield f"{_written(theirs, column)} · {_times(ratio(ours.median, theirs.median, column.better))}"
         else:
             yield _written(theirs, column)
+
+
+def paired(column: Column, results: Results, cells: Sequence[str], peers: Sequence[str]) -> Iterator[str]:
+    """What each peer reached of ours in the same round: the median, and the middle half. Nothing where a round is missing."""
+    for cell in cells:
+        ours = [one.get(column.key, math.nan) for one in results.rounds.get((cell, OURS), [])]
+        for peer in (each for each in peers if each != OURS):
+            theirs = [one.get(column.key, math.nan) for one in results.rounds.get((cell, peer), [])]
+            if ours and len(ours) == len(theirs):
+                parts = [their / our for their, our in zip(theirs, ours, strict=True)]
+                low, middle, high = (percentile(parts, percent) for percent in (25, 50, 75))
+                yield (
+                    f"Round by round, {column.title} of {peer} at {cell}: {middle:.3f} of mailserv's in the same round "
+                    f"(the middle half of the rounds: {low:.3f}–{high:.3f})."
+                )
 
 
 def figure(results: Results, cell: str, peer: str, key: str) -> Figure | None:

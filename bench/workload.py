@@ -49,6 +49,8 @@ class Workload:
     """What one has to know to read its table."""
     plots: Sequence[str] = ()
     """The columns that are drawn, too."""
+    pairs: Sequence[str] = ()
+    """The columns whose difference is small beside what the machine does: it is told round by round, too."""
     tasks: Callable[[Options], Sequence[str]] | None = None
     """What `measure` is called with, where that is not each of the cells."""
 

@@ -48,6 +48,21 @@ def test_a_section_has_the_plots_that_its_workload_wants() -> None:
     assert lines[start + 1 : start + 5] == ["wait ms", f"10, a        {'█' * 50} 30.0", "10, mailserv ███ 2.0", "```"]
 
 
+def test_a_small_difference_is_told_round_by_round() -> None:
+    found = Results()
+    for ours, theirs in ((1000.0, 900.0), (2000.0, 1900.0), (500.0, 480.0)):  # 0.90, 0.95, 0.96
+        found.add("10", "mailserv", {"rate": ours})
+        found.add("10", "a", {"rate": theirs})
+    told = replace(WORKLOAD, pairs=("rate",))
+    lines = section(told, found, ("10",), {"a": "a 1", "mailserv": "m 1"}, command="bench/run W0", rounds=3)
+    (line,) = (line for line in lines if line.startswith("Round by round"))
+    assert "rate/s of a at 10: 0.950 of mailserv's in the same round" in line
+    assert "0.900–0.960" in line
+    found.add("10", "a", {"rate": 1.0})  # a round of ours has failed: nobody knows which belong together
+    lines = section(told, found, ("10",), {"a": "a 1", "mailserv": "m 1"}, command="bench/run W0", rounds=3)
+    assert not any(line.startswith("Round by round") for line in lines)
+
+
 def test_without_ours_there_are_no_ratios() -> None:
     found = Results()
     found.add("10", "a", {"rate": 7.0, "wait": 1.0, "memory": 1.0})
