@@ -37,8 +37,6 @@ Result = tuple[Any, BaseException | None, bool]
 
 A plain tuple: a frozen dataclass would cost a microsecond for each call of each plugin.
 """
-SILENT: Result = (None, None, True)
-"""It had no opinion."""
 _PAUSED: Result = (None, None, False)
 
 

@@ -83,7 +83,7 @@ class Round:
             for number, function in calls:
                 try:
                     answer = function(*values)
-                except BaseException as error:  # noqa: BLE001 - one of the three places: a plugin may raise anything, SystemExit too
+                except BaseException as error:  # noqa: BLE001 - as in `attempt`: a plugin may raise anything
                     answer, has_raised = error, True
                 ended = monotonic()
                 try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ __all__ = [
     "Submit",
     "SubmitError",
     "Table",
+    "new_key",
     "reading",
 ]
 
@@ -233,6 +234,14 @@ def reading(services: Services, key: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ConfigError([f"plugin.{services.name}.{key}: {error}"]) from error
+
+
+def new_key(key: str, known: Container[str], what: str) -> str:
+    """The key, for a plugin's table of `what` the operator wrote. Raises ValueError where it is there already: of two
+    spellings of one name the first would be forgotten in silence."""
+    if key in known:
+        raise ValueError(f"two entries name the same {what}")
+    return key
 
 
 class NoSettings:

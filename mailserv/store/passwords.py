@@ -23,7 +23,6 @@ _hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hashing", initi
 # against, so that the time of the answer does not tell whether there is one.
 _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$tthrLubG1toYe8WbsgBijw$UxbKbtqrSMz4jIXa3Xltcfsh5lzvenPS9uJ8g3B4rIE"
 
-
 _NO_ROOM = frozenset(map(error_to_str, (-22, -33)))  # ARGON2_MEMORY_ALLOCATION_ERROR, ARGON2_THREAD_FAIL
 
 

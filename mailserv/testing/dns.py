@@ -153,9 +153,7 @@ class FakeZone:
 def _parsed(name: str, ttl: int, text: str) -> list[Any]:
     try:
         return list(dnslib.RR.fromZone(f"{_key(name)}. {ttl} IN {text}"))
-    except (
-        Exception
-    ) as error:  # dnslib says a DNSError, an IndexError or a StopIteration, and nothing of what was wrong
+    except Exception as error:  # dnslib's may be a DNSError, an IndexError or a StopIteration
         raise ValueError(f"{name!r}, {text!r} is no record of a zone file: {type(error).__name__}") from error
 
 

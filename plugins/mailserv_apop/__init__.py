@@ -11,7 +11,7 @@ import msgspec
 
 from mailserv import hookimpl
 from mailserv.mail.address import parse_mailbox
-from mailserv.mail.plugin import Services, reading
+from mailserv.mail.plugin import Services, new_key, reading
 from mailserv.mail.pop3_extension import LogIn, Pop3Answer, Pop3Extension, Pop3State, Pop3Verb, Pop3View, VerbAnswer
 from mailserv.mail.sasl import Proof
 from mailserv.mail.values import Secret
@@ -49,11 +49,9 @@ class Plugin:
         known: set[str] = set()
         for address, secret in settings.secrets.items():
             with reading(services, f'secrets."{address}"'):
-                if (key := parse_mailbox(address).key) in known:
-                    raise ValueError("two entries name the same account")
+                known.add(new_key(parse_mailbox(address).key, known, "account"))
                 if not secret:
                     raise ValueError("an empty secret is none: nobody could log in with it")
-                known.add(key)
         self._apop = Apop(settings.secrets)
 
     @hookimpl

@@ -10,7 +10,7 @@ from mailserv import hookimpl
 from mailserv.mail.address import Address, parse_domain, parse_mailbox
 from mailserv.mail.delivery import Delivery
 from mailserv.mail.domain_table import DomainTable
-from mailserv.mail.plugin import Services, reading
+from mailserv.mail.plugin import Services, new_key, reading
 
 
 class MasqueradeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,9 +31,7 @@ class Plugin:
         domains: dict[str, str] = {}
         for name, told in settings.addresses.items():
             with reading(services, f'addresses."{name}"'):
-                if (key := parse_mailbox(name).key) in self._addresses:
-                    raise ValueError("two entries name the same address")
-                self._addresses[key] = parse_mailbox(told)
+                self._addresses[new_key(parse_mailbox(name).key, self._addresses, "address")] = parse_mailbox(told)
         for name, told in settings.domains.items():
             with reading(services, f'domains."{name}"'):
                 domains[name] = parse_domain(told)

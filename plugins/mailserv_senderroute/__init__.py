@@ -9,7 +9,7 @@ import msgspec
 from mailserv import hookimpl
 from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.domain_table import DomainTable
-from mailserv.mail.plugin import Services, reading
+from mailserv.mail.plugin import Services, new_key, reading
 from mailserv.mail.route import Route, parse_route
 
 
@@ -34,9 +34,7 @@ class Plugin:
         self._addresses: dict[str, Route] = {}
         for name, text in settings.addresses.items():
             with reading(services, f'addresses."{name}"'):
-                if (key := parse_mailbox(name).key) in self._addresses:
-                    raise ValueError("two entries name the same address")
-                self._addresses[key] = parse_route(text)
+                self._addresses[new_key(parse_mailbox(name).key, self._addresses, "address")] = parse_route(text)
         routes: dict[str, Route] = {}
         for name, text in settings.domains.items():
             with reading(services, f'domains."{name}"'):

@@ -10,7 +10,7 @@ import msgspec
 from mailserv import hookimpl
 from mailserv.mail.address import literal_address, parse_domain
 from mailserv.mail.ip import plain_ip
-from mailserv.mail.plugin import Services, reading
+from mailserv.mail.plugin import Services, new_key, reading
 from mailserv.mail.tls_mode import TLSMode
 
 
@@ -30,9 +30,7 @@ class Plugin:
         self._modes: dict[str, TLSMode] = {}
         for name, mode in settings.domains.items():
             with reading(services, f'domains."{name}"'):
-                if (key := _key(name)) in self._modes:
-                    raise ValueError("two entries name the same domain")
-                self._modes[key] = mode
+                self._modes[new_key(_key(name), self._modes, "domain")] = mode
 
     @hookimpl
     def tls_policy(self, next_hop: str, host: str) -> TLSMode | None:
