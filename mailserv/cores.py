@@ -5,11 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 _CAN_CHOOSE = hasattr(os, "sched_setaffinity")
 _STARTED_ON = frozenset(os.sched_getaffinity(0)) if _CAN_CHOOSE else frozenset()
+
+# Of nice(2): a quarter of the core when others want all of it, and behind them where it is worth a moment's wait.
+_BEHIND = 5
+_together = threading.Event()  # set: the threads share a core
 
 # M_ARENA_MAX; M_MMAP_THRESHOLD, so that argon2id's 19 MiB go back to the system at once, but no block of content does;
 # M_TRIM_THRESHOLD, so that the heap does not shrink and grow with each burst of answers.
@@ -27,6 +32,7 @@ def stay_on_one_core(number: int) -> None:
     has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
     if not has_lock or not _CAN_CHOOSE:
         return
+    _together.set()
     _share_one_heap()
     allowed = sorted(os.sched_getaffinity(0))
     core = allowed[number % len(allowed)]
@@ -36,6 +42,16 @@ def stay_on_one_core(number: int) -> None:
         with suppress(OSError):
             if os.sched_getscheduler(int(thread.name)) == os.SCHED_OTHER:  # else the operator has chosen
                 os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))
+
+
+def let_others_first() -> None:
+    """Have the calling thread run after those that share its core, if they want to run now: for one that does better the
+    more the others have handed to it. It still gets a quarter of a core that is busy. Nothing happens where no core is shared.
+    """
+    if _together.is_set():
+        with suppress(OSError):
+            own = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + _BEHIND)
 
 
 def _share_one_heap() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from mailserv.cores import let_others_first
 from mailserv.errors import StorageFull, StoreUnavailable
 from mailserv.logging import get_logger
 from mailserv.mail.route import Route
@@ -154,6 +155,7 @@ class Writer:
     # From here on: the writer's thread.
 
     def _loop(self) -> None:
+        let_others_first()  # sessions that are about to hand something over: their work is in this group then
         is_last = False
         while not is_last:
             first = self._tasks.get()

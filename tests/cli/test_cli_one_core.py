@@ -25,6 +25,19 @@ def heaps_of_threads(pid: int) -> int:
     return sum(end % (64 * 2**20) == 0 and end - start > 32 * 2**20 for start, end in parts)
 
 
+@pytest.mark.parametrize(("limit", "behind"), [("", [0, 5]), ("one_core = false", [0])])
+def test_the_one_that_writes_lets_the_others_go_first(tmp_path: Path, limit: str, behind: list[int]) -> None:
+    config = tmp_path / "mailserv.toml"
+    config.write_text(CONFIG.format(folder=tmp_path, limit=limit))
+    with running("serve", "--config", str(config), cwd=tmp_path) as process:
+        process.until("^ready ")
+        threads = [int(entry.name) for entry in Path(f"/proc/{process.pid}/task").iterdir()]
+        nice = [os.getpriority(os.PRIO_PROCESS, thread) - os.getpriority(os.PRIO_PROCESS, 0) for thread in threads]
+        process.stop()
+    assert sorted(set(nice)) == behind
+    assert nice.count(5) == len(behind) - 1
+
+
 def test_where_there_is_but_one_core_they_let_each_other_finish_too(tmp_path: Path) -> None:
     config = tmp_path / "mailserv.toml"
     config.write_text(CONFIG.format(folder=tmp_path, limit=""))
