@@ -10,7 +10,7 @@ SLOWEST = 1024.0  # octets of content a second, on average: slower is somebody w
 
 
 class Deadlines:
-    """Of one session, in monotonic seconds. The session's thread."""
+    """Of one session. The session's thread."""
 
     def __init__(self, clock: Clock, limits: Limits) -> None:
         self._clock = clock
@@ -26,17 +26,20 @@ class Deadlines:
         return self._clock.monotonic() - self._started
 
     def command(self, *, under_stress: bool) -> float:
-        """When the next command must be here: the same moment however often it is asked, until something was answered."""
+        """Seconds until the next command must be here: until the same moment however often it is asked, until something
+        was answered."""
+        now = self._clock.monotonic()
         if not self._command_ends:
             timeout = self._limits.command_timeout
             wait = min(STRESS_TIMEOUT, timeout) if under_stress else timeout
-            self._command_ends = min(self._clock.monotonic() + wait, self._ends)
-        return self._command_ends
+            self._command_ends = min(now + wait, self._ends)
+        return self._command_ends - now
 
     def content(self, received: int) -> float:
-        """When the next block of content must be here, `received` octets being here."""
+        """Seconds until the next block of content must be here, `received` octets being here."""
+        now = self._clock.monotonic()
         slowest = self._content_began + self._limits.data_timeout + received / SLOWEST
-        return min(self._clock.monotonic() + self._limits.data_timeout, slowest, self._ends)
+        return min(now + self._limits.data_timeout, slowest, self._ends) - now
 
     def answered(self) -> None:
         """The wait for a command starts anew."""

@@ -151,13 +151,13 @@ class SmtpSession:
         if output:
             self._deadlines.answered()
             try:
-                self._connection.send(output, self._clock.monotonic() + self._limits.command_timeout, is_last=is_last)
+                self._connection.send(output, self._limits.command_timeout, is_last=is_last)
             except TimeoutError as error:  # a reply may be cut anywhere: a farewell would be taken for the rest of it
                 raise BrokenPipeError from error
 
     def _farewell(self, last: Reply) -> None:
         try:
-            self._connection.send(last.encode(), self._clock.monotonic() + FAREWELL_TIME)
+            self._connection.send(last.encode(), FAREWELL_TIME)
         except OSError:
             return  # nobody is listening any more
 
@@ -363,7 +363,7 @@ class SmtpSession:
         assert self._context.certificates is not None
         try:
             context = self._context.certificates.context(self._peer.service)
-            tls = self._connection.start_tls(context, self._clock.monotonic() + self._limits.command_timeout)
+            tls = self._connection.start_tls(context, self._limits.command_timeout)
         except OSError as error:
             self._tally.reason = "tls"
             _log.info("tls_failed", session=self._peer.session_id, ip=self._peer.ip, error=str(error))

@@ -1,4 +1,4 @@
-"""One TCP connection with absolute deadlines, plain or TLS. One thread owns it (invariant 11)."""
+"""One TCP connection, plain or TLS, on which nobody waits for longer than was said. One thread owns it (invariant 11)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNREAD_READS = 16  # reads of what a client still sends while its session is bei
 
 
 class Connection:
-    """Reads and writes with deadlines in `clock.monotonic()` seconds.
+    """Reads and writes. `wait`: seconds, for all of the call.
 
     A plain socket stays blocking and lets the kernel time out (SO_RCVTIMEO): one system call and one hand-over of the
     interpreter lock for each read, where `settimeout` takes two. The option is set anew only when it would end too late;
@@ -37,12 +37,9 @@ class Connection:
             threading.Lock()
         )  # so that `interrupt` never meets a file descriptor that is somebody else's by now
 
-    def receive(self, deadline: float, size: int = COMMAND_READ) -> bytes:
-        """Up to `size` octets; b"" when the peer has closed or reset the connection. Raises TimeoutError at the deadline."""
-        while True:
-            wait = deadline - self._clock.monotonic()
-            if wait <= 0:
-                raise TimeoutError
+    def receive(self, wait: float, size: int = COMMAND_READ) -> bytes:
+        """Up to `size` octets; b"" when the peer has closed or reset the connection. Raises TimeoutError when none came."""
+        while wait > 0:
             try:
                 if self._tls:
                     self._sock.settimeout(wait)
@@ -53,38 +50,43 @@ class Connection:
             except (BlockingIOError, ssl.SSLWantReadError) as error:
                 if self._tls or self._receive_timeout > wait - SLACK:
                     raise TimeoutError from error
+                wait -= self._receive_timeout
             except TimeoutError:
                 raise
             except OSError:  # reset, shut down, a broken TLS record: for the reader they all mean the end
                 return b""
+        raise TimeoutError
 
-    def send(self, data: bytes, deadline: float, *, is_last: bool = False) -> None:
-        """Send it all. Raises TimeoutError at the deadline and OSError when the peer is gone.
+    def send(self, data: bytes, wait: float, *, is_last: bool = False) -> None:
+        """Send it all. Raises TimeoutError when it was not taken in time, and OSError when the peer is gone.
 
         `is_last`: `say_no_more` or `close` follows at once, and these octets leave with it: one packet less for both sides.
 
         Not by `sendall`: that waits anew after each piece, so that a peer who takes an octet now and then never meets an end.
         """
-        sent = flags = 0
+        flags = 0
         if is_last and not self._tls:
             self._said_last, flags = True, _MORE_COMES
+        ends = self._clock.monotonic() + wait
         try:
+            sent = self._send(data, wait, flags)
             while sent < len(data):
-                wait = deadline - self._clock.monotonic()
-                if wait <= 0:
-                    raise TimeoutError
-                if self._tls:
-                    self._sock.settimeout(wait)
-                elif abs(wait - self._send_timeout) > SLACK:
-                    self._send_timeout = wait
-                    self._set_timeout(socket.SO_SNDTIMEO, wait)
-                sent += self._sock.send(memoryview(data)[sent:] if sent else data, flags)
+                sent += self._send(memoryview(data)[sent:], ends - self._clock.monotonic(), flags)
         except (BlockingIOError, ssl.SSLWantWriteError) as error:
             raise TimeoutError from error
 
-    def start_tls(self, context: ssl.SSLContext, deadline: float) -> TLSInfo:
+    def _send(self, data: bytes | memoryview, wait: float, flags: int) -> int:
+        if wait <= 0:
+            raise TimeoutError
+        if self._tls:
+            self._sock.settimeout(wait)
+        elif abs(wait - self._send_timeout) > SLACK:
+            self._send_timeout = wait
+            self._set_timeout(socket.SO_SNDTIMEO, wait)
+        return self._sock.send(data, flags)
+
+    def start_tls(self, context: ssl.SSLContext, wait: float) -> TLSInfo:
         """Handshake as the server. Raises OSError (ssl.SSLError, TimeoutError) when it fails; then only `close` is left."""
-        wait = deadline - self._clock.monotonic()
         if wait <= 0:
             raise TimeoutError
         self._sock.settimeout(wait)

@@ -263,7 +263,7 @@ class Pop3Session:
         assert self._context.certificates is not None
         try:
             context = self._context.certificates.context(self._peer.service)
-            tls = self._connection.start_tls(context, self._clock.monotonic() + self._limits.command_timeout)
+            tls = self._connection.start_tls(context, self._limits.command_timeout)
         except OSError as error:
             self._reason = "tls"
             _log.info("tls_failed", session=self._peer.session_id, ip=self._peer.ip, error=str(error))

@@ -26,9 +26,10 @@ class Wire:
     def read(self) -> bytes:
         """Wait for a command; b"" when there is none to come. Raises TimeoutError: one deadline for all of a command, so
         that a client that drips octets gains nothing."""
+        now = self._clock.monotonic()
         if not self._command_ends:
-            self._command_ends = self._clock.monotonic() + self._timeout
-        return self._connection.receive(self._command_ends)
+            self._command_ends = now + self._timeout
+        return self._connection.receive(self._command_ends - now)
 
     def send(self, data: bytes) -> None:
         """Send an answer; the wait for the next command starts anew. Raises OSError, SlowReader."""
@@ -37,13 +38,13 @@ class Wire:
         self._command_ends = 0.0
         self.octets += len(data)
         try:
-            self._connection.send(data, self._clock.monotonic() + self._timeout)
+            self._connection.send(data, self._timeout)
         except TimeoutError as error:
             raise SlowReader from error
 
     def last_words(self, data: bytes) -> None:
         """Try to send this; nobody may be listening."""
         try:
-            self._connection.send(data, self._clock.monotonic() + FAREWELL_TIME)
+            self._connection.send(data, FAREWELL_TIME)
         except OSError:
             return

@@ -1,4 +1,4 @@
-"""Deadlines are absolute, plain or under TLS; other threads may only wake or break a connection."""
+"""Nobody waits for longer than was said, plain or under TLS; other threads may only wake or break a connection."""
 
 from __future__ import annotations
 
@@ -28,10 +28,6 @@ from mailserv.net.tls import Certificates, server_context
 
 CLOCK = SystemClock()
 SOON, LATER = 0.02, 10.0
-
-
-def at(seconds: float) -> float:
-    return CLOCK.monotonic() + seconds
 
 
 @pytest.fixture
@@ -69,39 +65,29 @@ def write_pair(authority: trustme.CA, folder: Path, name: str = "mail.example.or
 def test_it_reads_what_is_there(pair: tuple[Connection, socket.socket]) -> None:
     connection, peer = pair
     peer.sendall(b"EHLO x\r\n")
-    assert connection.receive(at(LATER)) == b"EHLO x\r\n"
+    assert connection.receive(LATER) == b"EHLO x\r\n"
 
 
 def test_a_wait_ends_at_its_deadline(pair: tuple[Connection, socket.socket]) -> None:
     connection, _ = pair
     with pytest.raises(TimeoutError):
-        connection.receive(at(SOON))
+        connection.receive(SOON)
     with pytest.raises(TimeoutError):
-        connection.receive(at(-1))
-
-
-def test_drops_of_data_do_not_move_the_deadline(pair: tuple[Connection, socket.socket]) -> None:
-    connection, peer = pair
-    deadline = at(0.1)
-    peer.sendall(b"a")
-    assert connection.receive(deadline) == b"a"
-    with pytest.raises(TimeoutError):
-        connection.receive(deadline)
-    assert CLOCK.monotonic() - deadline < LATER
+        connection.receive(-1)
 
 
 def test_the_end_of_the_peer_is_an_empty_read(pair: tuple[Connection, socket.socket]) -> None:
     connection, peer = pair
     peer.close()
-    assert connection.receive(at(LATER)) == b""
+    assert connection.receive(LATER) == b""
 
 
 def test_a_reader_that_reads_nothing_meets_the_deadline(pair: tuple[Connection, socket.socket]) -> None:
     connection, _ = pair
     with pytest.raises(TimeoutError):
-        connection.send(b"x" * 10_000_000, at(SOON))
+        connection.send(b"x" * 10_000_000, SOON)
     with pytest.raises(TimeoutError):
-        connection.send(b"x", at(-1))
+        connection.send(b"x", -1)
 
 
 @pytest.fixture(params=["plain", "tls"])
@@ -113,7 +99,7 @@ def over_tcp(
         connection = Connection(listener.accept()[0], CLOCK)
         if request.param == "tls":
             server = server_context(*write_pair(authority, tmp_path))
-            shaking = threading.Thread(target=connection.start_tls, args=(server, at(LATER)))
+            shaking = threading.Thread(target=connection.start_tls, args=(server, LATER))
             shaking.start()
             context = ssl.create_default_context()
             authority.configure_trust(context)
@@ -136,11 +122,11 @@ def test_a_reader_that_takes_a_little_now_and_then_does_not_move_the_deadline(
 
     reader = threading.Thread(target=take_a_little_now_and_then)
     reader.start()
-    deadline = at(0.3)
+    began = CLOCK.monotonic()
     try:
         with pytest.raises(TimeoutError):
-            connection.send(b"x" * 30_000_000, deadline)
-        assert CLOCK.monotonic() - deadline < 1.0
+            connection.send(b"x" * 30_000_000, 0.3)
+        assert CLOCK.monotonic() - began < 1.3
     finally:
         over.set()
         reader.join()
@@ -149,7 +135,7 @@ def test_a_reader_that_takes_a_little_now_and_then_does_not_move_the_deadline(
 def test_saying_no_more_waits_for_nobody(over_tcp: tuple[Connection, socket.socket]) -> None:
     connection, peer = over_tcp
     peer.sendall(b"QUIT\r\n")
-    assert connection.receive(at(LATER)) == b"QUIT\r\n"
+    assert connection.receive(LATER) == b"QUIT\r\n"
     began = CLOCK.monotonic()
     connection.say_no_more()
     assert CLOCK.monotonic() - began < LATER / 2
@@ -159,7 +145,7 @@ def test_saying_no_more_waits_for_nobody(over_tcp: tuple[Connection, socket.sock
 @pytest.mark.parametrize("say_no_more", [False, True])
 def test_an_end_is_told_as_tls_tells_it(over_tcp: tuple[Connection, socket.socket], say_no_more: bool) -> None:
     connection, peer = over_tcp
-    connection.send(b"+OK Bye\r\n", at(LATER))
+    connection.send(b"+OK Bye\r\n", LATER)
     if say_no_more:
         connection.say_no_more()
     connection.close()
@@ -171,15 +157,15 @@ def test_sending_to_nobody_is_an_error(pair: tuple[Connection, socket.socket]) -
     connection, peer = pair
     peer.close()
     with pytest.raises(OSError, match="Broken pipe"):
-        connection.send(b"x", at(LATER))
+        connection.send(b"x", LATER)
 
 
 def test_interrupt_wakes_the_reader_and_leaves_the_way_out_open(pair: tuple[Connection, socket.socket]) -> None:
     connection, peer = pair
     thread = threading.Thread(target=connection.interrupt)
     thread.start()
-    assert connection.receive(at(LATER)) == b""
-    connection.send(b"421 bye\r\n", at(LATER))
+    assert connection.receive(LATER) == b""
+    connection.send(b"421 bye\r\n", LATER)
     assert peer.recv(100) == b"421 bye\r\n"
     thread.join()
 
@@ -188,7 +174,7 @@ def test_a_last_reply_reaches_a_client_that_still_sends() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         connection = Connection(listener.accept()[0], CLOCK)
         client.sendall(b"x" * 100_000)
-        connection.send(b"421 bye\r\n", at(LATER))
+        connection.send(b"421 bye\r\n", LATER)
         connection.say_no_more()
         connection.close()
         assert client.recv(100) == b"421 bye\r\n"
@@ -198,7 +184,7 @@ def test_a_last_reply_reaches_a_client_that_still_sends() -> None:
 def test_the_last_words_leave_with_the_end() -> None:
     def leave_with_it() -> bool:
         with tcp_pair() as (connection, peer):
-            connection.send(b"221 Bye\r\n", at(LATER), is_last=True)
+            connection.send(b"221 Bye\r\n", LATER, is_last=True)
             peer.setblocking(False)
             try:
                 early = peer.recv(100)
@@ -218,8 +204,8 @@ def test_the_last_words_arrive_where_the_client_still_speaks(says_no_more: bool)
     """A close with input unread resets the connection."""
     with tcp_pair() as (connection, peer):
         peer.sendall(b"QUIT\r\nand more")
-        assert connection.receive(at(LATER), 6) == b"QUIT\r\n"
-        connection.send(b"221 Bye\r\n", at(LATER), is_last=True)
+        assert connection.receive(LATER, 6) == b"QUIT\r\n"
+        connection.send(b"221 Bye\r\n", LATER, is_last=True)
         if says_no_more:
             connection.say_no_more()
         connection.close()
@@ -243,7 +229,7 @@ def handshake(
     made: list[ssl.SSLSocket] = []
     thread = threading.Thread(target=lambda: made.append(context.wrap_socket(peer, server_hostname="mail.example.org")))
     thread.start()
-    info = connection.start_tls(server_context(*files), at(LATER))
+    info = connection.start_tls(server_context(*files), LATER)
     thread.join()
     assert info.version.startswith("TLSv1.")
     return made[0]
@@ -255,12 +241,12 @@ def test_tls_reads_writes_times_out_and_is_interrupted(
     connection, peer = pair
     client = handshake(connection, peer, authority, write_pair(authority, tmp_path))
     client.sendall(b"NOOP\r\n")
-    assert connection.receive(at(LATER)) == b"NOOP\r\n"
+    assert connection.receive(LATER) == b"NOOP\r\n"
     with pytest.raises(TimeoutError):
-        connection.receive(at(SOON))
+        connection.receive(SOON)
     connection.interrupt()
-    assert connection.receive(at(LATER)) == b""
-    connection.send(b"421 bye\r\n", at(LATER))
+    assert connection.receive(LATER) == b""
+    connection.send(b"421 bye\r\n", LATER)
     assert client.recv(100) == b"421 bye\r\n"
     client.close()
 
@@ -270,7 +256,7 @@ def test_a_handshake_that_never_comes_meets_the_deadline(
 ) -> None:
     connection, _ = pair
     with pytest.raises(OSError, match="timed out"):
-        connection.start_tls(server_context(*write_pair(authority, tmp_path)), at(SOON))
+        connection.start_tls(server_context(*write_pair(authority, tmp_path)), SOON)
 
 
 def test_plain_text_is_no_handshake(
@@ -279,9 +265,9 @@ def test_plain_text_is_no_handshake(
     connection, peer = pair
     peer.sendall(b"EHLO in.the.clear\r\n")
     with pytest.raises(ssl.SSLError):
-        connection.start_tls(server_context(*write_pair(authority, tmp_path)), at(LATER))
+        connection.start_tls(server_context(*write_pair(authority, tmp_path)), LATER)
     with pytest.raises(TimeoutError):
-        connection.start_tls(server_context(*write_pair(authority, tmp_path)), at(-1))
+        connection.start_tls(server_context(*write_pair(authority, tmp_path)), -1)
 
 
 def test_a_certificate_that_changed_is_reread(authority: trustme.CA, tmp_path: Path) -> None:
@@ -339,10 +325,10 @@ def test_what_the_kernel_does_not_take_at_once_is_sent_all_the_same(pair: tuple[
     taken: list[bytes] = []
     reader = threading.Thread(target=lambda: taken.extend(iter(lambda: peer.recv(65536), b"")), daemon=True)
     lines = [b"%04d " % number + b"x" * 4000 + b"\r\n" for number in range(500)]
-    connection.send(lines[0], at(LATER))
+    connection.send(lines[0], LATER)
     reader.start()
     for line in lines[1:]:
-        connection.send(line, at(LATER))
+        connection.send(line, LATER)
     connection.close()
     reader.join(LATER)
     assert b"".join(taken) == b"".join(lines)
@@ -353,7 +339,7 @@ def test_a_full_socket_ends_a_short_send_at_its_deadline(pair: tuple[Connection,
 
     def fill() -> None:
         for _ in range(10_000):
-            connection.send(b"x" * 4096, at(SOON))
+            connection.send(b"x" * 4096, SOON)
 
     with pytest.raises(TimeoutError):
         fill()
@@ -363,13 +349,13 @@ def test_a_short_send_to_nobody_is_an_error(pair: tuple[Connection, socket.socke
     connection, peer = pair
     peer.close()
     with pytest.raises(OSError, match=r"Broken pipe|reset"):
-        connection.send(b"250 Ok\r\n", at(LATER))
+        connection.send(b"250 Ok\r\n", LATER)
 
 
 def test_a_wait_may_be_longer_than_the_one_before(pair: tuple[Connection, socket.socket]) -> None:
     connection, peer = pair
     with pytest.raises(TimeoutError):
-        connection.receive(at(SOON))
+        connection.receive(SOON)
     later = threading.Timer(0.1, lambda: peer.sendall(b"NOOP\r\n"))
     later.start()
-    assert connection.receive(at(LATER)) == b"NOOP\r\n"
+    assert connection.receive(LATER) == b"NOOP\r\n"

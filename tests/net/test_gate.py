@@ -109,7 +109,7 @@ def test_the_oldest_idle_stranger_makes_room(clock: FakeClock, clients: Clients)
     clock.advance(SHED_AFTER)
     enter(gate, clients, "192.0.2.7")
     assert idle.leave_with == reply.TOO_MANY_SESSIONS
-    assert idle.connection.receive(clock.monotonic() + 5) == b""
+    assert idle.connection.receive(5) == b""
     assert younger.leave_with is None
     assert engaged.leave_with is None
 
@@ -134,9 +134,9 @@ def test_draining_wakes_the_idle_and_spares_the_busy(clock: FakeClock, clients: 
     idle, busy = enter(gate, clients), enter(gate, clients)
     busy.begin()
     gate.drain(FAREWELL)
-    assert idle.connection.receive(clock.monotonic() + 5) == b""
+    assert idle.connection.receive(5) == b""
     with pytest.raises(TimeoutError):
-        busy.connection.receive(clock.monotonic() + 0.01)
+        busy.connection.receive(0.01)
     busy.end()
     assert busy.leave_with == FAREWELL
     assert gate.enter("192.0.2.9", clients.connection()) == FAREWELL
@@ -163,9 +163,9 @@ def test_abort_breaks_every_connection(clock: FakeClock, clients: Clients) -> No
     gate = Gate(GateLimits(5, 0), clock)
     place = enter(gate, clients)
     gate.abort()
-    assert place.connection.receive(clock.monotonic() + 5) == b""
+    assert place.connection.receive(5) == b""
     with pytest.raises(OSError, match="Broken pipe"):
-        place.connection.send(b"x", clock.monotonic() + 5)
+        place.connection.send(b"x", 5)
 
 
 def test_processes_share_the_limit(clock: FakeClock, clients: Clients) -> None:

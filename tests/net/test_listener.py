@@ -46,7 +46,7 @@ class Doors:
         )
 
     def serve(self, connection: Connection, address: tuple[str, int], place: Place) -> None:
-        connection.send(f"hello {address[0]}\r\n".encode(), CLOCK.monotonic() + 10)
+        connection.send(f"hello {address[0]}\r\n".encode(), 10)
         self.release.wait(10)
         connection.close()
         place.vacate()
