@@ -85,23 +85,23 @@ class SmtpSession:
             return
         if not (yield from self._greet()):
             return
-        core, handlers = self._core, self._HANDLERS
+        core, handlers, place, view = self._core, self._HANDLERS, self._place, self._view
         while not self._closing:
-            event = core.next_event(self._view)
+            event = core.next_event(view)
             if event is not None:
                 asking = handlers[type(event)](self, event)
                 if asking is not None:
                     yield from asking
-                if self._asked.ends:
-                    self._tally.reason, self._closing = "refused", True
+                    if self._asked.ends:
+                        self._tally.reason, self._closing = "refused", True
                 continue
             self._flush()
-            if self._place.leave_with is not None and not self._place.busy:
+            if place.leave_with is not None and not place.busy:
                 self._dismissed()
                 return
             data = self._read()
             if not data:
-                if self._place.leave_with is not None:
+                if place.leave_with is not None:
                     self._dismissed()
                 return
             core.receive(data)

@@ -64,6 +64,8 @@ def _guard(
     plugin: str, stage: str, function: Callable[..., Any], kinds: tuple[type, ...], instead: Any
 ) -> Callable[..., Any]:
     def is_answer(answer: Any) -> bool:
+        if answer is None:
+            return type(None) in kinds
         if isinstance(answer, str) and str in kinds:  # a keyword's text stands in one line (RFC 5321 §4.1.1.1)
             return answer.isascii() and answer.isprintable()
         return isinstance(answer, kinds) and not (isinstance(answer, Reply) and not is_lines(answer.text))

@@ -43,21 +43,20 @@ class Reply(Value, frozen=True):
         """2xx or 3xx: the command did what it is for."""
         return self.code < 400
 
-    def encode(self, *, enhanced: bool = True) -> bytes:
+    def encode(self) -> bytes:
         """The reply as it goes on the wire. Characters that could break a line were refused or replaced by the maker."""
-        return _encoded(self.code, f"{self.enhanced} " if enhanced and self.enhanced else "", self.text)
+        return _encoded(self)
 
     def __str__(self) -> str:
         return " ".join(part for part in (str(self.code), self.enhanced, self.text.replace("\n", " ")) if part)
 
 
 @lru_cache(maxsize=256)  # a server says the same again and again
-def _encoded(code: int, prefix: str, text: str) -> bytes:
-    if "\n" not in text:
-        return f"{code} {prefix}{text}\r\n".encode("utf-8", "replace")
-    lines = text.split("\n")
-    head = "".join([f"{code}-{prefix}{line}\r\n" for line in lines[:-1]])
-    return f"{head}{code} {prefix}{lines[-1]}\r\n".encode("utf-8", "replace")
+def _encoded(reply: Reply) -> bytes:
+    prefix = f"{reply.enhanced} " if reply.enhanced else ""
+    *lines, last = reply.text.split("\n")
+    head = "".join([f"{reply.code}-{prefix}{line}\r\n" for line in lines])
+    return f"{head}{reply.code} {prefix}{last}\r\n".encode("utf-8", "replace")
 
 
 # Positive.

@@ -43,6 +43,8 @@ class Seat:
 
     def elsewhere(self) -> int:
         """Sessions of the other processes."""
+        if not self._others:
+            return 0
         return sum([self._numbers[other] for other in self._others])
 
     def elsewhere_of(self, address: str) -> int:

@@ -187,14 +187,13 @@ def _is_control(character: str) -> bool:
 
 def parse_simple(verb: bytes, text: str) -> Event | Reply:
     """A command without a path: its verb in capitals, and the text after it."""
-    if verb == b"EHLO" or verb == b"HELO" or verb == b"LHLO":
-        raw = text.encode("utf-8")
-        if not raw or len(raw) > MAX_HELO or raw.translate(None, _HELO_CHARACTERS):
-            return replies.SYNTAX
-        return Helo(text) if verb == b"HELO" else Ehlo(text)
-    if text and verb != b"NOOP":
-        return replies.SYNTAX  # RFC 5321 §4.3.2: an argument where none may be is 501
-    return _BARE[verb]
+    bare = _BARE.get(verb)
+    if bare is not None:
+        return replies.SYNTAX if text and verb != b"NOOP" else bare  # RFC 5321 §4.3.2: an argument where none may be is 501
+    raw = text.encode("utf-8")
+    if not raw or len(raw) > MAX_HELO or raw.translate(None, _HELO_CHARACTERS):
+        return replies.SYNTAX
+    return Helo(text) if verb == b"HELO" else Ehlo(text)
 
 
 _BARE: dict[bytes, Event] = {b"DATA": Data(), b"RSET": Rset(), b"NOOP": Noop(), b"QUIT": Quit()}
@@ -203,7 +202,7 @@ _BARE: dict[bytes, Event] = {b"DATA": Data(), b"RSET": Rset(), b"NOOP": Noop(), 
 def parse_mail(text: str) -> tuple[Address, RawParameters] | Reply:
     """`FROM:` Reverse-path [SP Mail-parameters] (RFC 5321 §4.1.1.2)."""
     parsed = _parse_path(text, "FROM:", replies.BAD_REVERSE_PATH)
-    if not isinstance(parsed, Reply):
+    if isinstance(parsed, tuple):
         address = parsed[0]
         if not address.domain and not address.is_null:
             return replies.BAD_REVERSE_PATH  # <postmaster> has no domain in RCPT only (RFC 5321 §4.1.1.3)
@@ -213,7 +212,7 @@ def parse_mail(text: str) -> tuple[Address, RawParameters] | Reply:
 def parse_rcpt(text: str) -> tuple[Address, RawParameters] | Reply:
     """`TO:` Forward-path [SP Rcpt-parameters] (RFC 5321 §4.1.1.3)."""
     parsed = _parse_path(text, "TO:", replies.BAD_FORWARD_PATH)
-    if not isinstance(parsed, Reply) and parsed[0].is_null:
+    if isinstance(parsed, tuple) and parsed[0].is_null:
         return replies.BAD_FORWARD_PATH
     return parsed
 

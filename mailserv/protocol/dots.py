@@ -15,18 +15,18 @@ class Newlines:
         self._after_cr = False  # the last octet was a CR: an LF must follow
 
     def note(self, block: bytes) -> None:
-        """The next block, not empty."""
+        """The next block, not empty. What is left of it without its CRLFs may have a CR or an LF only where it was cut:
+        looking for those is quick, and counting them is not, since Python counts single octets one by one."""
         if self.bare:
             return
-        pairs = block.count(b"\r\n")
-        half_at_end = block.endswith(b"\r")
-        half_at_start = self._after_cr and block.startswith(b"\n")
+        left = block.replace(b"\r\n", b"")
+        ends_in_cr = block.endswith(b"\r")
         self.bare = (
-            block.count(b"\n") != pairs + half_at_start
-            or block.count(b"\r") != pairs + half_at_end
-            or (self._after_cr and not half_at_start)
+            left.find(b"\n", self._after_cr) >= 0
+            or left.find(b"\r", 0, len(left) - ends_in_cr) >= 0
+            or (self._after_cr and not block.startswith(b"\n"))
         )
-        self._after_cr = half_at_end
+        self._after_cr = ends_in_cr
 
     def end(self) -> bool:
         """No more blocks: `bare`, also for a CR that was the last octet."""
@@ -69,25 +69,26 @@ class DotReader:
         first = 1 if self._after_cr and data.startswith(b"\n") else 0
         if not (first or self._line_start):
             first = -1  # no line is known to begin at this border
-        dotted = b"\r\n." in data  # most blocks have none, and need neither of the two searches for it
+        dotted = data.find(b"\r\n.")  # most blocks have none but the end: then they need no other search for it
         content = self._find_end(data, first, dotted)
         if not content:
             return []
         self._newlines.note(content)
         after_cr, self._after_cr = self._after_cr, content.endswith(b"\r")
         self._line_start = content.endswith(b"\r\n") or (after_cr and content == b"\n")
-        if dotted:
+        if 0 <= dotted < len(content) - 2:
             content = content.replace(b"\r\n.", b"\r\n")
         if first >= 0 and content.startswith(b".", first):
             content = content[:first] + content[first + 1 :]
         return [content] if content else []
 
-    def _find_end(self, data: bytes, first: int, dotted: bool) -> bytes:
-        """Cut off what is not content: the end of data with what follows, or a dot that the next block must explain."""
+    def _find_end(self, data: bytes, first: int, dotted: int) -> bytes:
+        """Cut off what is not content: the end of data with what follows, or a dot that the next block must explain.
+        `dotted`: where the first line begins, with its CRLF, that has a dot; -1 for none."""
         self._held = b""
         if first >= 0 and data.startswith(b".\r\n", first):
             return self._end(data, first, first + 3)
-        end = data.find(END_OF_DATA) if dotted else -1
+        end = data.find(END_OF_DATA, dotted) if dotted >= 0 else -1
         if end >= 0:
             return self._end(data, end + 2, end + 5)
         if data.endswith((b".", b".\r")):

@@ -20,9 +20,13 @@ class ExtensionTable:
     def __init__(self, extensions: Sequence[SMTPExtension]) -> None:
         self._extensions = tuple(extensions)
         self._verbs: dict[str, tuple[SMTPExtension, Verb]] = {}
-        # For each service once: every greeting asks.
+        # For each service once: every greeting asks. A text that is always the same is a line already.
         self._offers = cache(
-            lambda service: [(e.keyword, e.advertise) for e in self._extensions if e.keyword and service in e.services]
+            lambda service: [
+                (_offer(e.keyword, e.advertise) if isinstance(e.advertise, str) else e.keyword, e.advertise)
+                for e in self._extensions
+                if e.keyword and service in e.services
+            ]
         )
         self._verbs_of = cache(lambda service: tuple(n for n, (e, _) in self._verbs.items() if service in e.services))
         keywords: set[str] = set()
@@ -39,9 +43,12 @@ class ExtensionTable:
         """What EHLO advertises to this session now, one keyword with its text a line, in the order of the extensions."""
         lines = []
         for keyword, text in self._offers(view.peer.service):
-            now = text if isinstance(text, str) else text(view)
+            if isinstance(text, str):
+                lines.append(keyword)
+                continue
+            now = text(view)
             if now is not None:
-                lines.append(f"{keyword} {now}" if now else keyword)
+                lines.append(_offer(keyword, now))
         return lines
 
     def verb(self, name: str, service: str) -> Verb | None:
@@ -85,6 +92,10 @@ class ExtensionTable:
 
 _Shared = tuple[tuple[SMTPExtension, Parameter], ...]
 _Parameters = dict[str, _Shared]
+
+
+def _offer(keyword: str, text: str) -> str:
+    return f"{keyword} {text}" if text else keyword
 
 
 def _claim_keyword(keywords: set[str], keyword: str) -> None:

@@ -24,33 +24,35 @@ class LineReader:
     __slots__ = ("_data", "_discarded", "_start")
 
     def __init__(self) -> None:
-        self._data = b""
+        self._data = b""  # nothing unread: empty
         self._start = 0  # where the unread part of _data begins
         self._discarded = 0  # octets of the current line that were thrown away; 0: it is whole
 
     def __bool__(self) -> bool:
         """Whether unread bytes are here, or a line is being discarded."""
-        return self._start < len(self._data) or self._discarded > 0
+        return bool(self._data) or self._discarded > 0
 
     def feed(self, data: bytes) -> None:
         """Add what was read."""
-        if self._start < len(self._data):
-            self._data = self._data[self._start :] + data
-        else:
-            self._data = data
+        self._data = self._data[self._start :] + data
         self._start = 0
 
     def next_line(self, limit: int) -> bytes | LineFault | None:
         """The next line without its CRLF; None when its end is not here yet. `limit`: octets, CRLF included."""
-        start = self._start
-        end = self._data.find(CRLF, start)
+        data, start = self._data, self._start
+        if not data:
+            return None
+        end = data.find(CRLF, start)
         if end < 0:
-            return self._unfinished(limit) if start < len(self._data) else None
-        self._start = end + 2
+            return self._unfinished(limit)
+        if end + 2 == len(data):
+            self._data, self._start = b"", 0
+        else:
+            self._start = end + 2
         length = self._discarded + end - start
         self._discarded = 0
         if length + 2 <= limit:
-            return self._data[start:end]
+            return data[start:end]
         return LineFault.TOO_LONG if length <= DISCARD_LIMIT else LineFault.ENDLESS
 
     def take_rest(self) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from mailserv.protocol.dots import Newlines
+
 MAX_TEXT_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
 
 
@@ -22,23 +24,19 @@ class ContentFacts:
 
 def examine(blocks: Iterable[bytes]) -> ContentFacts:
     """Read the content once, block by block."""
-    crs = lfs = pairs = 0
+    newlines = Newlines()
     nul = long_line = eight_bit = False
-    last = b""
     column = 0  # octets of the line that goes on over the border
     for block in blocks:
         if not block:
             continue
-        crs += block.count(b"\r")
-        lfs += block.count(b"\n")
-        pairs += block.count(b"\r\n") + (last == b"\r" and block[:1] == b"\n")
+        newlines.note(block)
         nul = nul or b"\0" in block
         eight_bit = eight_bit or not block.isascii()
         long_line = long_line or _has_long_line(block, column)
         newline = block.rfind(b"\n")
         column = len(block) - newline - 1 if newline >= 0 else column + len(block)
-        last = block[-1:]
-    return ContentFacts(not nul and crs == lfs == pairs, long_line or column > MAX_TEXT_LINE, eight_bit)
+    return ContentFacts(not nul and not newlines.end(), long_line or column > MAX_TEXT_LINE, eight_bit)
 
 
 def _has_long_line(block: bytes, column: int) -> bool:

@@ -34,8 +34,8 @@ class CommandReader:
         command = self._commands.get(word)
         if command is None:
             return self._other(word, rest, phase, view)
-        text = commands.readable(rest)
-        if isinstance(text, Reply):
+        text = commands.readable(rest) if rest else ""
+        if not isinstance(text, str):
             return Rejected(text, word.decode())
         if (phase, command) not in NEXT_PHASE:
             return Rejected(OUT_OF_ORDER.get((phase, command), replies.BAD_SEQUENCE), word.decode())
@@ -80,11 +80,11 @@ class CommandReader:
 
     def _mail(self, text: str, view: View) -> Mail | Reply:
         parsed = commands.parse_mail(text)
-        if isinstance(parsed, Reply):
+        if not isinstance(parsed, tuple):
             return parsed
         address, raw = parsed
-        parameters = self._check(self._extensions.check_mail, raw, view)
-        if isinstance(parameters, Reply):
+        parameters = self._check(self._extensions.check_mail, raw, view) if raw else {}
+        if not isinstance(parameters, dict):
             return parameters
         if not text.isascii() and "SMTPUTF8" not in parameters:
             return replies.NEED_SMTPUTF8
@@ -92,13 +92,13 @@ class CommandReader:
 
     def _rcpt(self, text: str, view: View) -> Rcpt | Reply:
         parsed = commands.parse_rcpt(text)
-        if isinstance(parsed, Reply):
+        if not isinstance(parsed, tuple):
             return parsed
         if not text.isascii() and not self.is_smtputf8:
             return replies.NEED_SMTPUTF8
         address, raw = parsed
-        parameters = self._check(self._extensions.check_rcpt, raw, view)
-        return parameters if isinstance(parameters, Reply) else Rcpt(address, parameters)
+        parameters = self._check(self._extensions.check_rcpt, raw, view) if raw else {}
+        return Rcpt(address, parameters) if isinstance(parameters, dict) else parameters
 
     def _check(
         self,
@@ -106,8 +106,6 @@ class CommandReader:
         raw: RawParameters,
         view: View,
     ) -> dict[str, str] | Reply:
-        if not raw:
-            return {}
         if not self.is_esmtp:
             return replies.UNKNOWN_PARAMETER  # after HELO there are no extensions (RFC 5321 §4.1.1.1)
         return check(raw, view())

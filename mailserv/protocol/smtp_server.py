@@ -38,6 +38,8 @@ from mailserv.protocol.smtp_reader import CommandReader, View
 
 __all__ = ["NEXT_PHASE", "Phase", "SmtpServer", "WireLimits"]
 
+_CONTENT, _AUTH, _CLOSED = Phase.CONTENT, Phase.AUTH, Phase.CLOSED  # asked for at each command
+
 
 class WireLimits(Value, frozen=True):
     """Octets of a line, CRLF included."""
@@ -86,7 +88,7 @@ class SmtpServer:
     @property
     def awaits_content(self) -> bool:
         """Whether octets of a content that is wanted come next, and no command."""
-        return self._phase is Phase.CONTENT or (self._chunk is not None and self._chunk.refusal is None)
+        return self._phase is _CONTENT or (self._chunk is not None and self._chunk.refusal is None)
 
     @property
     def has_input(self) -> bool:
@@ -97,7 +99,7 @@ class SmtpServer:
 
     def receive(self, data: bytes) -> None:
         """Take what was read from the client. After CLOSED it is thrown away."""
-        if self._phase is Phase.CLOSED:
+        if self._phase is _CLOSED:
             return
         if self._dots is not None:
             self._feed_content(data)
@@ -114,23 +116,23 @@ class SmtpServer:
         if self._pending is not None:
             raise RuntimeError(f"{type(self._pending).__name__} has not been answered")
         phase = self._phase
-        if phase is Phase.CONTENT:
+        if phase is _CONTENT:
             return self._next_content()
-        if phase is Phase.CLOSED:
+        if phase is _CLOSED:
             return None
         if self._chunk is not None:
             return self._next_of_chunk(self._chunk)
-        line = self._lines.next_line(self._auth_limit if phase is Phase.AUTH else self._line_limit)
+        line = self._lines.next_line(self._auth_limit if phase is _AUTH else self._line_limit)
         if line is None:
             return None
         event: Event
-        if isinstance(line, LineFault):
+        if not isinstance(line, bytes):
             event = self._overlong(line)
-        elif phase is Phase.AUTH:
+        elif phase is _AUTH:
             event = AuthLine(None if line == b"*" else line)
         else:
             event = self._reader.read(line, phase, view)
-            if isinstance(event, Chunk):
+            if type(event) is Chunk:
                 return self._begin_chunk(event)
         self._pending = event
         return event
@@ -149,8 +151,8 @@ class SmtpServer:
         event = self._take_pending()
         self._out.append(reply.encode() if copies == 1 else reply.encode() * copies)
         if reply.code == 421 or (type(event) is Rejected and event.close):
-            self._phase = Phase.CLOSED
-        elif reply.code < 400 or self._phase is Phase.AUTH or type(event) in MOVES_ANYWAY:
+            self._phase = _CLOSED
+        elif reply.code < 400 or self._phase is _AUTH or type(event) in MOVES_ANYWAY:
             self._move(event)
         else:
             self._phase = AFTER_REFUSAL.get((self._phase, type(event)), self._phase)
@@ -166,7 +168,7 @@ class SmtpServer:
         out = self._out
         if not out:
             return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
+        data = b"".join(out)
         out.clear()
         return data
 
@@ -213,7 +215,7 @@ class SmtpServer:
     def _move(self, event: Event) -> None:
         kind = type(event)
         self._phase = NEXT_PHASE.get((self._phase, kind), self._phase)
-        if isinstance(event, Mail):
+        if type(event) is Mail:
             self._reader.is_smtputf8 = "SMTPUTF8" in event.parameters
         elif kind is Data:
             self._dots = DotReader()
