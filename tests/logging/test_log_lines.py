@@ -115,6 +115,18 @@ def test_a_json_line_can_always_be_read_back(fields: dict[str, object]) -> None:
     assert json.loads(as_json(Line(0.0, "info", "x", "e", fields)))["event"] == "e"
 
 
+KEYS = st.sampled_from(["queue_id", "size", "level", "ts", "password", "ip", "two words", "%s", "reverse_path"])
+VALUES = st.one_of(
+    st.integers(1), st.none(), st.sampled_from(["", "plain", "%d%s", "two words", 'a"b', "x" * MAX_VALUE])
+)
+
+
+@given(st.dictionaries(KEYS, VALUES), st.sampled_from(["mail_accepted", "100%s", "two words"]))
+def test_a_line_of_plain_values_is_written_as_any_other(fields: dict[str, object], event: str) -> None:
+    """One field that is neither a number nor text takes all of them the long way."""
+    assert logfmt(line(event, **fields, ok=True)) == f"{logfmt(line(event, **fields))} ok=true"
+
+
 def test_a_logfmt_line_splits_as_a_shell_would_split_it() -> None:
     words = shlex.split(logfmt(line(reply='550 5.1.1 no "such" user', ip="192.0.2.1")))
     assert words[-2:] == ['reply=550 5.1.1 no "such" user', "ip=192.0.2.1"]
