@@ -103,8 +103,11 @@ class _BoundLogger(structlog.make_filtering_bound_logger(0)):  # type: ignore[mi
     """structlog's logger with its last step ours: what it would do with processors is done at once."""
 
     def info(self, event: str, **fields: Any) -> None:
-        """As structlog's, without its detour: a message has two of these."""
-        self._proxy_to_logger("info", event, **fields)
+        """As structlog's, without its detours: a message has two of these."""
+        if self._context or "exc_info" in fields:
+            self._proxy_to_logger("info", event, **fields)
+        elif _LEVELS["info"] >= _log.threshold:
+            _log.put(Line(time.time(), "info", self._logger, event, fields))
 
     def _proxy_to_logger(self, method_name: str, event: str | None = None, *_: Any, **fields: Any) -> None:
         """Make a Line, hand it over. Runs on the caller's thread, so it does next to nothing."""

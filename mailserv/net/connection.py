@@ -14,6 +14,7 @@ COMMAND_READ = 4096  # octets asked for while waiting for commands: an idle sess
 CONTENT_READ = 256 * 1024  # octets asked for while content flows
 SLACK = 0.5  # seconds by which the kernel's timeout of a plain socket may be late
 _MORE_COMES = getattr(socket, "MSG_MORE", 0)  # Linux's: the end of the connection, in the same packet
+_LONGEST = 120.0  # seconds that the kernel waits at once: for a command as for content, so that it is told once
 UNREAD_READS = 16  # reads of what a client still sends while its session is being closed
 
 
@@ -44,8 +45,8 @@ class Connection:
                 if self._tls:
                     self._sock.settimeout(wait)
                 elif not 0 < self._receive_timeout < wait + SLACK:
-                    self._receive_timeout = wait
-                    self._set_timeout(socket.SO_RCVTIMEO, wait)
+                    self._receive_timeout = min(wait, _LONGEST)
+                    self._set_timeout(socket.SO_RCVTIMEO, self._receive_timeout)
                 return self._sock.recv(size)
             except (BlockingIOError, ssl.SSLWantReadError) as error:
                 if self._tls or self._receive_timeout > wait - SLACK:
