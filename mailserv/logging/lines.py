@@ -23,7 +23,7 @@ MASK = "***"
 _TELLING = re.compile(r"passw|secret|credential|token|authorization|private_key|api_key|cookie", re.IGNORECASE)
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without space, quote, equals sign and backslash
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-_NUMBERS_AND_TEXT = frozenset({int, str})
+_NUMBERS_AND_TEXT = frozenset({int, float, str})
 _COLUMN = 22  # the short form's column for the event, in characters
 
 Scalar = str | int | float | bool
@@ -58,11 +58,10 @@ def _of_plain_values(line: Line) -> str:
     }
     values = tuple(fields.values())
     text = "".join([value for value in values if type(value) is str])
-    if (
-        not _NUMBERS_AND_TEXT.issuperset(map(type, values))
-        or len(text) > MAX_VALUE
-        or not _PLAIN.fullmatch(text or "-")
-    ):
+    kinds = set(map(type, values))
+    if not kinds <= _NUMBERS_AND_TEXT or len(text) > MAX_VALUE or not _PLAIN.fullmatch(text or "-"):
+        return ""
+    if float in kinds and any(type(value) is float and value != _clean(value) for value in values):
         return ""
     template = _template(line.level, line.event, line.logger, tuple(fields))
     return template and f"ts={timestamp(line.at)} {template % values}"
@@ -101,7 +100,7 @@ def short(line: Line) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(line.at))
     mark = "" if line.level in {"info", "debug"} else f"{line.level}: "
     head = f"{clock}  {mark}{_printable(line.event):<{_COLUMN}}"
-    return "  ".join(part for part in (head, str(queue_id), rest) if part).rstrip()
+    return "  ".join(part for part in (head, _printable(str(queue_id)), rest) if part).rstrip()
 
 
 RENDERERS: dict[str, Renderer] = {"logfmt": logfmt, "json": as_json, "short": short}
