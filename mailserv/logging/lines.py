@@ -53,9 +53,7 @@ def logfmt(line: Line) -> str:
 def _of_plain_values(line: Line) -> str:
     """The same in a third of the time, where the values are numbers and short text that needs no quotes, as in nearly all
     lines; else ""."""
-    fields = {
-        key: value for key, value in line.fields.items() if value is not None and (value or type(value) is not str)
-    }
+    fields = _told(line)
     values = tuple(fields.values())
     text = "".join([value for value in values if type(value) is str])
     kinds = set(map(type, values))
@@ -106,20 +104,24 @@ def short(line: Line) -> str:
 RENDERERS: dict[str, Renderer] = {"logfmt": logfmt, "json": as_json, "short": short}
 
 
+def _told(line: Line) -> dict[str, Any]:
+    """The fields that have a value: None and "" are none."""
+    return {key: value for key, value in line.fields.items() if value is not None and (type(value) is not str or value)}
+
+
 def _ordered(line: Line) -> dict[str, Value]:
-    """Every field in its order, cleaned. None and "" are no value and left out."""
+    """Every field that is told, in its order, cleaned."""
     out: dict[str, Value] = {
         "ts": timestamp(line.at),
         "level": line.level,
         "event": _text(line.event),
         "logger": _text(line.logger),
     }
-    if line.fields.get("queue_id"):
-        out["queue_id"] = _clean(line.fields["queue_id"])
-    for key, value in line.fields.items():
+    fields = _told(line)
+    if "queue_id" in fields:
+        out["queue_id"] = _clean(fields.pop("queue_id"))
+    for key, value in fields.items():
         kind = type(value)
-        if value is None or (kind is str and not value) or key == "queue_id":
-            continue
         name, tells = _key(key if key not in out else f"{key}_")
         if tells:
             out[name] = MASK
