@@ -141,7 +141,7 @@ class SmtpSession:
         if self._core.awaits_content:
             assert self._transaction is not None
             return self._connection.receive(self._deadlines.content(self._transaction.received), CONTENT_READ)
-        is_stranger = self._peer.service == "smtp" and not self._place.engaged
+        is_stranger = not self._place.engaged and self._peer.service == "smtp"
         return self._connection.receive(
             self._deadlines.command(under_stress=is_stranger and self._context.is_stressed())
         )

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import threading
+from math import inf
 
 from mailserv.clock import Clock
 from mailserv.mail.peer import TLSInfo
@@ -32,7 +33,7 @@ class Connection:
         self._clock = clock
         self._tls = False
         self._receive_timeout = -1.0  # none is set: differs from every wait
-        self._send_timeout = -1.0
+        self._send_timeout = inf
         self._said_last = False
         self._closing = (
             threading.Lock()
@@ -65,12 +66,12 @@ class Connection:
 
         Not by `sendall`: that waits anew after each piece, so that a peer who takes an octet now and then never meets an end.
         """
+        ends = self._clock.monotonic() + wait
         flags = 0
         if is_last and not self._tls:
             self._said_last, flags = True, _MORE_COMES
-        ends = self._clock.monotonic() + wait
         try:
-            sent = self._send(data, wait, flags)
+            sent = self._sock.send(data, flags) if wait == self._send_timeout else self._send(data, wait, flags)
             while sent < len(data):
                 sent += self._send(memoryview(data)[sent:], ends - self._clock.monotonic(), flags)
         except (BlockingIOError, ssl.SSLWantWriteError) as error:
@@ -94,6 +95,7 @@ class Connection:
         wrapped = context.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
         self._sock = wrapped  # before the handshake: `interrupt` must find the socket that is in use
         self._tls = True
+        self._send_timeout = inf  # the kernel's is of no use any more
         wrapped.do_handshake()
         cipher = wrapped.cipher()
         return TLSInfo(wrapped.version() or "TLS", cipher[0] if cipher else "unknown")

@@ -189,7 +189,9 @@ def parse_simple(verb: bytes, text: str) -> Event | Reply:
     """A command without a path: its verb in capitals, and the text after it."""
     bare = _BARE.get(verb)
     if bare is not None:
-        return replies.SYNTAX if text and verb != b"NOOP" else bare  # RFC 5321 §4.3.2: an argument where none may be is 501
+        return (
+            replies.SYNTAX if text and verb != b"NOOP" else bare
+        )  # RFC 5321 §4.3.2: an argument where none may be is 501
     raw = text.encode("utf-8")
     if not raw or len(raw) > MAX_HELO or raw.translate(None, _HELO_CHARACTERS):
         return replies.SYNTAX

@@ -132,6 +132,24 @@ def test_a_reader_that_takes_a_little_now_and_then_does_not_move_the_deadline(
         reader.join()
 
 
+def test_a_wait_told_before_the_handshake_is_none_of_tls(authority: trustme.CA, tmp_path: Path) -> None:
+    with tcp_pair() as (connection, peer):
+        connection.send(b"220 Ready\r\n", 0.3)
+        assert peer.recv(64) == b"220 Ready\r\n"
+        server = server_context(*write_pair(authority, tmp_path))
+        shaking = threading.Thread(target=connection.start_tls, args=(server, LATER))
+        shaking.start()
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        wrapped = context.wrap_socket(peer, server_hostname="mail.example.org", suppress_ragged_eofs=False)
+        shaking.join()
+        began = CLOCK.monotonic()
+        with pytest.raises(TimeoutError):
+            connection.send(b"x" * 30_000_000, 0.3)
+        assert CLOCK.monotonic() - began < LATER / 2
+        wrapped.close()
+
+
 def test_saying_no_more_waits_for_nobody(over_tcp: tuple[Connection, socket.socket]) -> None:
     connection, peer = over_tcp
     peer.sendall(b"QUIT\r\n")
