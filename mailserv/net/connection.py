@@ -33,7 +33,7 @@ class Connection:
         self._clock = clock
         self._tls = False
         self._receive_timeout = -1.0  # none is set: differs from every wait
-        self._send_timeout = inf
+        self._send_timeout = inf  # none, either
         self._said_last = False
         self._closing = (
             threading.Lock()
