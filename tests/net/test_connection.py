@@ -90,6 +90,18 @@ def test_a_reader_that_reads_nothing_meets_the_deadline(pair: tuple[Connection, 
         connection.send(b"x", -1)
 
 
+def shake_hands(connection: Connection, peer: socket.socket, authority: trustme.CA, folder: Path) -> ssl.SSLSocket:
+    """The peer's side under TLS; ours is, too, then."""
+    server = server_context(*write_pair(authority, folder))
+    shaking = threading.Thread(target=connection.start_tls, args=(server, LATER))
+    shaking.start()
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    wrapped = context.wrap_socket(peer, server_hostname="mail.example.org", suppress_ragged_eofs=False)
+    shaking.join()
+    return wrapped
+
+
 @pytest.fixture(params=["plain", "tls"])
 def over_tcp(
     request: pytest.FixtureRequest, authority: trustme.CA, tmp_path: Path
@@ -98,13 +110,7 @@ def over_tcp(
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as peer:
         connection = Connection(listener.accept()[0], CLOCK)
         if request.param == "tls":
-            server = server_context(*write_pair(authority, tmp_path))
-            shaking = threading.Thread(target=connection.start_tls, args=(server, LATER))
-            shaking.start()
-            context = ssl.create_default_context()
-            authority.configure_trust(context)
-            peer = context.wrap_socket(peer, server_hostname="mail.example.org", suppress_ragged_eofs=False)
-            shaking.join()
+            peer = shake_hands(connection, peer, authority, tmp_path)
         yield connection, peer
         connection.close()
         peer.close()
@@ -136,13 +142,7 @@ def test_a_wait_told_before_the_handshake_is_none_of_tls(authority: trustme.CA, 
     with tcp_pair() as (connection, peer):
         connection.send(b"220 Ready\r\n", 0.3)
         assert peer.recv(64) == b"220 Ready\r\n"
-        server = server_context(*write_pair(authority, tmp_path))
-        shaking = threading.Thread(target=connection.start_tls, args=(server, LATER))
-        shaking.start()
-        context = ssl.create_default_context()
-        authority.configure_trust(context)
-        wrapped = context.wrap_socket(peer, server_hostname="mail.example.org", suppress_ragged_eofs=False)
-        shaking.join()
+        wrapped = shake_hands(connection, peer, authority, tmp_path)
         began = CLOCK.monotonic()
         with pytest.raises(TimeoutError):
             connection.send(b"x" * 30_000_000, 0.3)
