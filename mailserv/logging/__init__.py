@@ -103,22 +103,22 @@ class _BoundLogger(structlog.make_filtering_bound_logger(0)):  # type: ignore[mi
     """structlog's logger with its last step ours: what it would do with processors is done at once."""
 
     def info(self, event: str, **fields: Any) -> None:
-        """As structlog's, without its detours: a message has two of these."""
-        if self._context or "exc_info" in fields:
-            self._proxy_to_logger("info", event, **fields)
-        elif _LEVELS["info"] >= _log.threshold:
-            _log.put(Line(time.time(), "info", self._logger, event, fields))
+        """As structlog's, without its detour: a message has two of these."""
+        self._say("info", event, fields)
 
     def _proxy_to_logger(self, method_name: str, event: str | None = None, *_: Any, **fields: Any) -> None:
+        self._say(method_name, event or "", fields)
+
+    def _say(self, level: str, event: str, fields: dict[str, Any]) -> None:
         """Make a Line, hand it over. Runs on the caller's thread, so it does next to nothing."""
-        if _LEVELS.get(method_name, 0) < _log.threshold:
+        if _LEVELS.get(level, 0) < _log.threshold:
             return
         if self._context:
             fields = {**self._context, **fields}
         if "exc_info" in fields:
             fields["traceback"] = _traceback(fields.pop("exc_info"))
         # A log line tells the machine's time whatever the clock of the mail in it says (a test's clock may stand still).
-        _log.put(Line(time.time(), method_name, self._logger, event or "", fields))
+        _log.put(Line(time.time(), level, self._logger, event, fields))
 
 
 def _traceback(exc_info: object) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from functools import lru_cache
 
-from mailserv.mail.value import Value
+from mailserv.mail.value import Value, replace
 
 
 class Severity(Enum):
@@ -43,9 +43,9 @@ class Reply(Value, frozen=True):
         """2xx or 3xx: the command did what it is for."""
         return self.code < 400
 
-    def encode(self) -> bytes:
+    def encode(self, *, enhanced: bool = True) -> bytes:
         """The reply as it goes on the wire. Characters that could break a line were refused or replaced by the maker."""
-        return _encoded(self)
+        return _encoded(self if enhanced else replace(self, enhanced=""))
 
     def __str__(self) -> str:
         return " ".join(part for part in (str(self.code), self.enhanced, self.text.replace("\n", " ")) if part)

@@ -20,13 +20,9 @@ class ExtensionTable:
     def __init__(self, extensions: Sequence[SMTPExtension]) -> None:
         self._extensions = tuple(extensions)
         self._verbs: dict[str, tuple[SMTPExtension, Verb]] = {}
-        # For each service once: every greeting asks. A text that is always the same is a line already.
+        # For each service once: every greeting asks.
         self._offers = cache(
-            lambda service: [
-                (_offer(e.keyword, e.advertise) if isinstance(e.advertise, str) else e.keyword, e.advertise)
-                for e in self._extensions
-                if e.keyword and service in e.services
-            ]
+            lambda service: [(e.keyword, e.advertise) for e in self._extensions if e.keyword and service in e.services]
         )
         self._verbs_of = cache(lambda service: tuple(n for n, (e, _) in self._verbs.items() if service in e.services))
         keywords: set[str] = set()
@@ -43,12 +39,9 @@ class ExtensionTable:
         """What EHLO advertises to this session now, one keyword with its text a line, in the order of the extensions."""
         lines = []
         for keyword, text in self._offers(view.peer.service):
-            if isinstance(text, str):
-                lines.append(keyword)
-                continue
-            now = text(view)
+            now = text if isinstance(text, str) else text(view)
             if now is not None:
-                lines.append(_offer(keyword, now))
+                lines.append(f"{keyword} {now}" if now else keyword)
         return lines
 
     def verb(self, name: str, service: str) -> Verb | None:
@@ -92,10 +85,6 @@ class ExtensionTable:
 
 _Shared = tuple[tuple[SMTPExtension, Parameter], ...]
 _Parameters = dict[str, _Shared]
-
-
-def _offer(keyword: str, text: str) -> str:
-    return f"{keyword} {text}" if text else keyword
 
 
 def _claim_keyword(keywords: set[str], keyword: str) -> None:

@@ -34,7 +34,7 @@ class LineReader:
 
     def feed(self, data: bytes) -> None:
         """Add what was read."""
-        self._data = self._data[self._start :] + data if self._data else data
+        self._data = self._data[self._start :] + data
         self._start = 0
 
     def next_line(self, limit: int) -> bytes | LineFault | None:

@@ -34,7 +34,7 @@ class CommandReader:
         command = self._commands.get(word)
         if command is None:
             return self._other(word, rest, phase, view)
-        text = commands.readable(rest) if rest else ""
+        text = commands.readable(rest)
         if not isinstance(text, str):
             return Rejected(text, word.decode())
         if (phase, command) not in NEXT_PHASE:
@@ -83,7 +83,7 @@ class CommandReader:
         if not isinstance(parsed, tuple):
             return parsed
         address, raw = parsed
-        parameters = self._check(self._extensions.check_mail, raw, view) if raw else {}
+        parameters = self._check(self._extensions.check_mail, raw, view)
         if not isinstance(parameters, dict):
             return parameters
         if not text.isascii() and "SMTPUTF8" not in parameters:
@@ -97,7 +97,7 @@ class CommandReader:
         if not text.isascii() and not self.is_smtputf8:
             return replies.NEED_SMTPUTF8
         address, raw = parsed
-        parameters = self._check(self._extensions.check_rcpt, raw, view) if raw else {}
+        parameters = self._check(self._extensions.check_rcpt, raw, view)
         return Rcpt(address, parameters) if isinstance(parameters, dict) else parameters
 
     def _check(
@@ -106,6 +106,8 @@ class CommandReader:
         raw: RawParameters,
         view: View,
     ) -> dict[str, str] | Reply:
+        if not raw:
+            return {}
         if not self.is_esmtp:
             return replies.UNKNOWN_PARAMETER  # after HELO there are no extensions (RFC 5321 §4.1.1.1)
         return check(raw, view())

@@ -38,7 +38,6 @@ from mailserv.protocol.smtp_reader import CommandReader, View
 
 __all__ = ["NEXT_PHASE", "Phase", "SmtpServer", "WireLimits"]
 
-_UNASKED = "there is no event to answer"
 _CONTENT, _AUTH, _CLOSED = Phase.CONTENT, Phase.AUTH, Phase.CLOSED  # asked for at each command
 
 
@@ -149,9 +148,7 @@ class SmtpServer:
 
         `copies`: of the answer to the end of a content, one for each recipient that was accepted (RFC 2033 §4.2).
         """
-        event, self._pending = self._pending, None
-        if event is None:
-            raise RuntimeError(_UNASKED)
+        event = self._take_pending()
         self._out.append(reply.encode() if copies == 1 else reply.encode() * copies)
         if reply.code == 421 or (type(event) is Rejected and event.close):
             self._phase = _CLOSED
@@ -182,9 +179,7 @@ class SmtpServer:
 
         Any other reply to it, by `answer`, ends the exchange.
         """
-        event, self._pending = self._pending, None
-        if event is None:
-            raise RuntimeError(_UNASKED)
+        event = self._take_pending()
         if not (self._phase is Phase.GREETED and type(event) is ExtensionCommand) and type(event) is not AuthLine:
             raise RuntimeError("AUTH comes after a greeting and outside a transaction (RFC 4954 §4)")
         self._out.append(b"334 " + base64.b64encode(challenge) + b"\r\n")
@@ -210,6 +205,12 @@ class SmtpServer:
             self._phase = Phase.GREETED
 
     # inside
+
+    def _take_pending(self) -> Event:
+        event, self._pending = self._pending, None
+        if event is None:
+            raise RuntimeError("there is no event to answer")
+        return event
 
     def _move(self, event: Event) -> None:
         kind = type(event)

@@ -76,6 +76,16 @@ def test_a_wait_ends_at_its_deadline(pair: tuple[Connection, socket.socket]) -> 
         connection.receive(-1)
 
 
+def test_drops_of_data_do_not_move_the_deadline(pair: tuple[Connection, socket.socket]) -> None:
+    connection, peer = pair
+    deadline = CLOCK.monotonic() + 0.1
+    peer.sendall(b"a")
+    assert connection.receive(deadline - CLOCK.monotonic()) == b"a"
+    with pytest.raises(TimeoutError):
+        connection.receive(deadline - CLOCK.monotonic())
+    assert CLOCK.monotonic() - deadline < LATER
+
+
 def test_the_end_of_the_peer_is_an_empty_read(pair: tuple[Connection, socket.socket]) -> None:
     connection, peer = pair
     peer.close()
