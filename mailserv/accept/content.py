@@ -90,9 +90,12 @@ class ContentSink:
             self._hold(block)
 
     def _hold(self, block: bytes) -> None:
-        held = self._held
+        held: bytes | bytearray | None = self._held
         assert held is not None
-        held += block
+        if held:
+            held += block
+        else:
+            held = block  # most header sections are whole in their first block
         if held.startswith(b"\r\n"):  # no header section at all
             self._pass_header(b"", bytes(held))
             return
@@ -101,6 +104,8 @@ class ContentSink:
             self._pass_header(bytes(held[: end + 2]), bytes(held[end + 2 :]))
         elif len(held) - 1 > self._header_size:  # the last octet may be the CR of the empty line behind it
             self._fail(reply.HEADER_TOO_BIG)
+        elif held is block:
+            self._held = bytearray(block)
 
     def _pass_header(self, section: bytes, rest: bytes) -> None:
         self._held = None
@@ -111,11 +116,13 @@ class ContentSink:
             self._fail(reply.TOO_MANY_HOPS)
             return
         gap = headers.separator(section)
-        section = section if gap else without_forged(section, self._authserv_id)
+        kept = section if gap else without_forged(section, self._authserv_id)
         if self._complete is not None:
-            section = self._complete(section)
-        self.header_section = section
-        self._store(b"".join((self._trace_field, headers.separator(section), section, rest)))
+            kept = self._complete(kept)
+        if kept is not section:
+            gap = headers.separator(kept)
+        self.header_section = kept
+        self._store(b"".join((self._trace_field, gap, kept, rest)))
 
     def _store(self, block: bytes) -> None:
         if len(block) < SMALL_BLOCK:

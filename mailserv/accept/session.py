@@ -26,6 +26,7 @@ from mailserv.protocol.sasl import Challenge
 from mailserv.protocol.smtp_server import SmtpServer, WireLimits
 
 _log = get_logger("smtp")
+_WIRE_LIMITS = WireLimits()
 FAREWELL_TIME = 5.0  # seconds to get a last reply out
 
 
@@ -43,7 +44,7 @@ class SmtpSession:
         self._asked = context.checks.session()
         self._tally = Tally(self._asked)
         self._is_lmtp = peer.service == LMTP
-        self._core = SmtpServer(extensions=context.extensions, limits=WireLimits(), is_lmtp=self._is_lmtp)
+        self._core = SmtpServer(extensions=context.extensions, limits=_WIRE_LIMITS, is_lmtp=self._is_lmtp)
         self._transaction: Transaction | None = None
         self._auth: AuthDialogue | None = None
         self._closing = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from mailserv import metrics
 from mailserv.errors import AddressSyntaxError, PluginError, StoreError
@@ -51,10 +52,11 @@ class Logins:
         self._passwords = passwords
         self._runner = runner
         self._mechanisms = {mechanism.name: mechanism for mechanism in mechanisms}
+        self._names_of = cache(lambda service: tuple(n for n, m in self._mechanisms.items() if service in m.services))
 
     def mechanisms(self, service: str) -> tuple[str, ...]:
         """The names of the SASL mechanisms that this service has."""
-        return tuple(name for name, mechanism in self._mechanisms.items() if service in mechanism.services)
+        return self._names_of(service)
 
     def mechanism(self, name: str, service: str) -> SaslMechanism | None:
         """By its name in capitals."""

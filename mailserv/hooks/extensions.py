@@ -30,7 +30,7 @@ def guarded(plugin: str, extension: SMTPExtension) -> SMTPExtension:
     length is not known ends the session."""
     keyword = extension.advertise
     if not isinstance(keyword, str):
-        keyword = _guard(plugin, f"keyword {extension.keyword}", keyword, (str, type(None)), None)
+        keyword = guard(plugin, _HOOK, f"keyword {extension.keyword}", keyword, _is_keyword_text, None)
     return replace(
         extension,
         advertise=keyword,
@@ -60,14 +60,15 @@ def _parameter(plugin: str, command: str, parameter: Parameter) -> Parameter:
     return replace(parameter, check=_guard(plugin, stage, parameter.check, (Reply, type(None)), LOCAL_ERROR))
 
 
+def _is_keyword_text(answer: Any) -> bool:
+    """It stands in one line (RFC 5321 §4.1.1.1)."""
+    return answer is None or (isinstance(answer, str) and answer.isascii() and answer.isprintable())
+
+
 def _guard(
     plugin: str, stage: str, function: Callable[..., Any], kinds: tuple[type, ...], instead: Any
 ) -> Callable[..., Any]:
     def is_answer(answer: Any) -> bool:
-        if answer is None:
-            return type(None) in kinds
-        if isinstance(answer, str) and str in kinds:  # a keyword's text stands in one line (RFC 5321 §4.1.1.1)
-            return answer.isascii() and answer.isprintable()
         return isinstance(answer, kinds) and not (isinstance(answer, Reply) and not is_lines(answer.text))
 
     return guard(plugin, _HOOK, stage, function, is_answer, instead)

@@ -83,7 +83,6 @@ def parse_mailbox(text: str) -> Address:
     return Address(local, parse_domain(rest[1:]))
 
 
-@lru_cache(maxsize=1024)  # most mail is for the same few, and much of it from the same
 def parse_path(text: str) -> tuple[Address, str]:
     """Read a Path at the start of `text`; return it and what follows it (parameters, with their leading space).
 

@@ -28,6 +28,8 @@ def printable(text: str, limit: int = 500, *, keep_utf8: bool = False) -> str:
 
     `keep_utf8` leaves printable characters outside ASCII as they are.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()
     line = _SPACES.sub(" ", text[: 4 * limit]).strip()
     if keep_utf8:
         line = "".join(char if char.isprintable() else "?" for char in line)

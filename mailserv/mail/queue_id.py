@@ -7,7 +7,6 @@ import threading
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # ten bits each
-_SHIFTS = range(70, -1, -10)
 
 
 class QueueIds:
@@ -26,5 +25,9 @@ class QueueIds:
         """A new id for a message received at `now` (seconds since the epoch)."""
         with self._lock:
             self._counter = (self._counter + 1) & 0xFFF
-            number = (int(now * 1000) << 32) | (self._counter << 20) | self._rng.getrandbits(20)
-        return "".join([_PAIRS[number >> shift & 0x3FF] for shift in _SHIFTS])
+            rest = (self._counter << 20) | self._rng.getrandbits(20)
+        time, pair, ten = int(now * 1000), _PAIRS, 0x3FF
+        return (  # 80 bits, ten by ten: quicker than a loop, and each message has one
+            f"{pair[time >> 38 & ten]}{pair[time >> 28 & ten]}{pair[time >> 18 & ten]}{pair[time >> 8 & ten]}"
+            f"{pair[time << 2 & ten | rest >> 30]}{pair[rest >> 20 & ten]}{pair[rest >> 10 & ten]}{pair[rest & ten]}"
+        )

@@ -15,25 +15,33 @@ COMMAND_READ = 4096  # octets asked for while waiting for commands: an idle sess
 CONTENT_READ = 256 * 1024  # octets asked for while content flows
 SLACK = 0.5  # seconds by which the kernel's timeout of a plain socket may be late
 _MORE_COMES = getattr(socket, "MSG_MORE", 0)  # Linux's: the end of the connection, in the same packet
-_LONGEST = 120.0  # seconds that the kernel waits at once: for a command as for content, so that it is told once
+LONGEST = 120.0  # seconds that the kernel waits at once: what a listening socket tells it once, for all it accepts
 UNREAD_READS = 16  # reads of what a client still sends while its session is being closed
+
+
+def set_patience(sock: socket.socket, option: int, seconds: float) -> None:
+    """Let the kernel wait no longer with this socket. `option`: SO_RCVTIMEO or SO_SNDTIMEO. Accepted sockets inherit it."""
+    whole = int(seconds)
+    micro = max(int((seconds - whole) * 1_000_000), 1)
+    sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, micro))
 
 
 class Connection:
     """Reads and writes. `wait`: seconds, for all of the call.
 
-    A plain socket stays blocking and lets the kernel time out (SO_RCVTIMEO): one system call and one hand-over of the
-    interpreter lock for each read, where `settimeout` takes two. The option is set anew only when it would end too late;
-    when it ends too early the read is begun again.
+    A plain socket stays blocking and lets the kernel time out (SO_RCVTIMEO, SO_SNDTIMEO): one system call and one
+    hand-over of the interpreter lock for each read, where `settimeout` takes two. An option is set anew only when it
+    would end too late; when it ends too early the call is begun again.
     A TLS socket uses `settimeout`, because one SSL_read may read the socket many times and only Python's deadline is absolute.
     """
 
-    def __init__(self, sock: socket.socket, clock: Clock) -> None:
+    def __init__(self, sock: socket.socket, clock: Clock, patience: float = inf) -> None:
+        """`patience`: how long the kernel waits with this socket as it is (`set_patience`)."""
         self._sock = sock
         self._clock = clock
         self._tls = False
-        self._receive_timeout = -1.0  # none is set: differs from every wait
-        self._send_timeout = inf  # none, either
+        self._receive_timeout = patience
+        self._send_timeout = patience
         self._said_last = False
         self._closing = (
             threading.Lock()
@@ -45,9 +53,9 @@ class Connection:
             try:
                 if self._tls:
                     self._sock.settimeout(wait)
-                elif not 0 < self._receive_timeout < wait + SLACK:
-                    self._receive_timeout = min(wait, _LONGEST)
-                    self._set_timeout(socket.SO_RCVTIMEO, self._receive_timeout)
+                elif self._receive_timeout > wait + SLACK:
+                    self._receive_timeout = min(wait, LONGEST)
+                    set_patience(self._sock, socket.SO_RCVTIMEO, self._receive_timeout)
                 return self._sock.recv(size)
             except (BlockingIOError, ssl.SSLWantReadError) as error:
                 if self._tls or self._receive_timeout > wait - SLACK:
@@ -66,26 +74,41 @@ class Connection:
 
         Not by `sendall`: that waits anew after each piece, so that a peer who takes an octet now and then never meets an end.
         """
-        ends = self._clock.monotonic() + wait
-        flags = 0
-        if is_last and not self._tls:
-            self._said_last, flags = True, _MORE_COMES
-        try:
-            sent = self._sock.send(data, flags) if wait == self._send_timeout else self._send(data, wait, flags)
-            while sent < len(data):
-                sent += self._send(memoryview(data)[sent:], ends - self._clock.monotonic(), flags)
-        except (BlockingIOError, ssl.SSLWantWriteError) as error:
-            raise TimeoutError from error
-
-    def _send(self, data: bytes | memoryview, wait: float, flags: int) -> int:
-        if wait <= 0:
-            raise TimeoutError
         if self._tls:
+            self._send_tls(data, wait)
+            return
+        flags = 0
+        if is_last:
+            self._said_last, flags = True, _MORE_COMES
+        left: bytes | memoryview = data
+        while wait > 0:
+            if self._send_timeout > wait + SLACK:
+                self._send_timeout = min(wait, LONGEST)
+                set_patience(self._sock, socket.SO_SNDTIMEO, self._send_timeout)
+            try:
+                sent = self._sock.send(left, flags)
+            except BlockingIOError:
+                sent = 0
+            if sent == len(left):
+                return
+            if self._send_timeout > wait - SLACK:
+                break
+            left = memoryview(left)[sent:]
+            wait -= self._send_timeout  # the kernel gives back what it could not send when that is over
+        raise TimeoutError
+
+    def _send_tls(self, data: bytes, wait: float) -> None:
+        ends = self._clock.monotonic() + wait
+        left = memoryview(data)
+        while left:
+            wait = ends - self._clock.monotonic()
+            if wait <= 0:
+                raise TimeoutError
             self._sock.settimeout(wait)
-        elif abs(wait - self._send_timeout) > SLACK:
-            self._send_timeout = wait
-            self._set_timeout(socket.SO_SNDTIMEO, wait)
-        return self._sock.send(data, flags)
+            try:
+                left = left[self._sock.send(left) :]
+            except (BlockingIOError, ssl.SSLWantWriteError) as error:
+                raise TimeoutError from error
 
     def start_tls(self, context: ssl.SSLContext, wait: float) -> TLSInfo:
         """Handshake as the server. Raises OSError (ssl.SSLError, TimeoutError) when it fails; then only `close` is left."""
@@ -95,7 +118,6 @@ class Connection:
         wrapped = context.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
         self._sock = wrapped  # before the handshake: `interrupt` must find the socket that is in use
         self._tls = True
-        self._send_timeout = inf  # the kernel's is of no use any more
         wrapped.do_handshake()
         cipher = wrapped.cipher()
         return TLSInfo(wrapped.version() or "TLS", cipher[0] if cipher else "unknown")
@@ -155,8 +177,3 @@ class Connection:
                 socket.socket.shutdown(self._sock, how)
             except OSError:
                 return  # already closed: nobody waits
-
-    def _set_timeout(self, option: int, seconds: float) -> None:
-        whole = int(seconds)
-        micro = max(int((seconds - whole) * 1_000_000), 1)
-        self._sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, micro))

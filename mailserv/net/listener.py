@@ -13,7 +13,7 @@ from mailserv.clock import Clock
 from mailserv.errors import ConfigError
 from mailserv.logging import get_logger
 from mailserv.mail.reply import Reply
-from mailserv.net.connection import Connection
+from mailserv.net.connection import LONGEST, Connection, set_patience
 from mailserv.net.gate import Gate, Place
 from mailserv.net.threads import SessionThreads
 
@@ -25,13 +25,16 @@ OUT_OF_FILES_PAUSE = 0.2  # seconds to wait when accept() fails for want of file
 
 
 def listening_socket(service: str, address: tuple[str, int]) -> socket.socket:
-    """Bound, and listening. What it is set to, accepted sockets inherit: small replies leave at once. Raises ConfigError."""
+    """Bound, and listening. What it is set to, accepted sockets inherit: small replies leave at once, no wait is endless.
+    Raises ConfigError."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        set_patience(sock, socket.SO_RCVTIMEO, LONGEST)
+        set_patience(sock, socket.SO_SNDTIMEO, LONGEST)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
@@ -102,6 +105,8 @@ class Listener(socketserver.ThreadingTCPServer):
         while not self._stopping.is_set():
             try:
                 request, address = self.get_request()
+            except BlockingIOError:  # nobody has come for so long
+                continue
             except OSError as error:
                 if self._stopping.is_set() or error.errno == errno.EINVAL:  # another process has shut it for us all
                     return
@@ -113,7 +118,7 @@ class Listener(socketserver.ThreadingTCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Give the connection a place and a thread, or a 421 without one."""
         ip = client_address[0].removeprefix("::ffff:")
-        connection = Connection(request, self._clock)
+        connection = Connection(request, self._clock, LONGEST)
         place = self._gate.enter(ip, connection)
         if isinstance(place, Reply):
             self._turn_away(request, ip, place)

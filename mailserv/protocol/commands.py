@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from mailserv.errors import AddressSyntaxError
 from mailserv.mail import reply as replies
@@ -166,7 +167,43 @@ HTTP_VERBS = frozenset(b"GET POST HEAD PUT DELETE CONNECT OPTIONS PATCH TRACE".s
 _HELO_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_:[]!#$%&'*+/=?^`{|}~"
 _KEYWORD_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-"
 
-RawParameters = list[tuple[str, str | None]]
+RawParameters = Sequence[tuple[str, str | None]]
+
+
+class Said(Value, frozen=True):
+    """What a line of a core command says by itself, wherever the session stands.
+
+    `meaning`: the event; of MAIL and RCPT the path and its parameters, still to be checked; or the Reply that refuses it,
+    also where the command is out of order when not even its text can be read.
+    """
+
+    verb: str
+    command: type[Event]
+    meaning: Event | tuple[Address, RawParameters] | Reply
+    is_readable: bool = True
+    is_ascii: bool = True
+
+
+@lru_cache(maxsize=1024)  # clients say the same again and again, and most mail is for the same few
+def read_core_command(line: bytes) -> Said | None:
+    """A line without its CRLF; None when its verb is not the core's. Only for lines that begin as one of its verbs: what
+    else clients say may be secret, and is not to be kept."""
+    word, _, rest = line.rstrip(b" \t").partition(b" ")  # RFC 5321 §4.1.1: tolerate trailing white space
+    word = word.upper()
+    command = COMMANDS.get(word) or LMTP_COMMANDS.get(word)
+    if command is None:
+        return None
+    text = readable(rest)
+    if isinstance(text, Reply):
+        return Said(word.decode(), command, text, is_readable=False)
+    meaning: Event | tuple[Address, RawParameters] | Reply
+    if command is Mail:
+        meaning = parse_mail(text)
+    elif command is Rcpt:
+        meaning = parse_rcpt(text)
+    else:
+        meaning = parse_simple(word, text)
+    return Said(word.decode(), command, meaning, is_ascii=text.isascii())
 
 
 def readable(rest: bytes) -> str | Reply:
@@ -231,14 +268,14 @@ def _parse_path(text: str, prefix: str, bad_path: Reply) -> tuple[Address, RawPa
     except AddressSyntaxError:
         return bad_path
     if not after:
-        return address, []
+        return address, ()
     parameters = parse_parameters(after)
     return parameters if isinstance(parameters, Reply) else (address, parameters)
 
 
 def parse_parameters(text: str) -> RawParameters | Reply:
     """esmtp-param (RFC 5321 §4.1.2; values may hold UTF-8, RFC 6531 §3.3). Keywords in capitals, each at most once."""
-    parameters: RawParameters = []
+    parameters: list[tuple[str, str | None]] = []
     seen: set[str] = set()
     for word in text.split(" "):
         if not word:
@@ -249,7 +286,7 @@ def parse_parameters(text: str) -> RawParameters | Reply:
             return replies.SYNTAX
         seen.add(keyword)
         parameters.append((keyword, value if equals else None))
-    return parameters
+    return tuple(parameters)
 
 
 def _is_keyword(keyword: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 from mailserv.mail import reply as replies
@@ -20,9 +20,9 @@ class ExtensionTable:
     def __init__(self, extensions: Sequence[SMTPExtension]) -> None:
         self._extensions = tuple(extensions)
         self._verbs: dict[str, tuple[SMTPExtension, Verb]] = {}
-        # For each service once: every greeting asks.
+        # For each service once: every greeting asks. Each is a line, or a keyword with who knows its text.
         self._offers = cache(
-            lambda service: [(e.keyword, e.advertise) for e in self._extensions if e.keyword and service in e.services]
+            lambda service: [_offer(e) for e in self._extensions if e.keyword and service in e.services]
         )
         self._verbs_of = cache(lambda service: tuple(n for n, (e, _) in self._verbs.items() if service in e.services))
         keywords: set[str] = set()
@@ -38,8 +38,12 @@ class ExtensionTable:
     def ehlo_lines(self, view: SessionView) -> list[str]:
         """What EHLO advertises to this session now, one keyword with its text a line, in the order of the extensions."""
         lines = []
-        for keyword, text in self._offers(view.peer.service):
-            now = text if isinstance(text, str) else text(view)
+        for offer in self._offers(view.peer.service):
+            if isinstance(offer, str):
+                lines.append(offer)
+                continue
+            keyword, text = offer
+            now = text(view)
             if now is not None:
                 lines.append(f"{keyword} {now}" if now else keyword)
         return lines
@@ -85,6 +89,12 @@ class ExtensionTable:
 
 _Shared = tuple[tuple[SMTPExtension, Parameter], ...]
 _Parameters = dict[str, _Shared]
+
+
+def _offer(extension: SMTPExtension) -> str | tuple[str, Callable[[SessionView], str | None]]:
+    if isinstance(extension.advertise, str):
+        return f"{extension.keyword} {extension.advertise}" if extension.advertise else extension.keyword
+    return extension.keyword, extension.advertise
 
 
 def _claim_keyword(keywords: set[str], keyword: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from mailserv.mail import reply as replies
+from mailserv.mail.address import Address
 from mailserv.mail.extension import Payload, SessionView
 from mailserv.mail.reply import Reply
 from mailserv.protocol import commands
@@ -29,27 +30,21 @@ class CommandReader:
 
     def read(self, line: bytes, phase: Phase, view: View) -> Event:
         """The event for a line without its CRLF. `view` is called only when an extension is concerned."""
-        word, _, rest = line.rstrip(b" \t").partition(b" ")  # RFC 5321 §4.1.1: tolerate trailing white space
-        word = word.upper()
-        command = self._commands.get(word)
-        if command is None:
-            return self._other(word, rest, phase, view)
-        text = commands.readable(rest)
-        if not isinstance(text, str):
-            return Rejected(text, word.decode())
-        if (phase, command) not in NEXT_PHASE:
-            return Rejected(OUT_OF_ORDER.get((phase, command), replies.BAD_SEQUENCE), word.decode())
-        parsed: Event | Reply
-        if command is Mail:
-            parsed = self._mail(text, view)
-        elif command is Rcpt:
-            parsed = self._rcpt(text, view)
-        else:
-            parsed = commands.parse_simple(word, text)
-        return Rejected(parsed, word.decode()) if isinstance(parsed, Reply) else parsed
+        said = commands.read_core_command(line) if line[:4].upper() in self._commands else None
+        if said is None:
+            return self._other(line, phase, view)
+        command, meaning = said.command, said.meaning
+        if said.is_readable and (phase, command) not in NEXT_PHASE:
+            return Rejected(OUT_OF_ORDER.get((phase, command), replies.BAD_SEQUENCE), said.verb)
+        if isinstance(meaning, tuple):
+            read = self._mail if command is Mail else self._rcpt
+            meaning = read(*meaning, is_ascii=said.is_ascii, view=view)
+        return Rejected(meaning, said.verb) if isinstance(meaning, Reply) else meaning
 
-    def _other(self, word: bytes, rest: bytes, phase: Phase, view: View) -> Event:
+    def _other(self, line: bytes, phase: Phase, view: View) -> Event:
         """A verb that is not the core's: an extension's, a browser's, or nobody's."""
+        word, _, rest = line.rstrip(b" \t").partition(b" ")
+        word = word.upper()
         if word in commands.HTTP_VERBS:
             return Rejected(replies.NO_HTTP, word.decode(), close=True)
         name = word.decode("ascii", "replace")
@@ -78,27 +73,19 @@ class CommandReader:
             return False
         return self.is_esmtp and self._extensions.mail_param("SMTPUTF8", view()) is not None
 
-    def _mail(self, text: str, view: View) -> Mail | Reply:
-        parsed = commands.parse_mail(text)
-        if not isinstance(parsed, tuple):
-            return parsed
-        address, raw = parsed
+    def _mail(self, path: Address, raw: RawParameters, *, is_ascii: bool, view: View) -> Mail | Reply:
         parameters = self._check(self._extensions.check_mail, raw, view)
         if not isinstance(parameters, dict):
             return parameters
-        if not text.isascii() and "SMTPUTF8" not in parameters:
+        if not is_ascii and "SMTPUTF8" not in parameters:
             return replies.NEED_SMTPUTF8
-        return Mail(address, parameters)
+        return Mail(path, parameters)
 
-    def _rcpt(self, text: str, view: View) -> Rcpt | Reply:
-        parsed = commands.parse_rcpt(text)
-        if not isinstance(parsed, tuple):
-            return parsed
-        if not text.isascii() and not self.is_smtputf8:
+    def _rcpt(self, path: Address, raw: RawParameters, *, is_ascii: bool, view: View) -> Rcpt | Reply:
+        if not is_ascii and not self.is_smtputf8:
             return replies.NEED_SMTPUTF8
-        address, raw = parsed
         parameters = self._check(self._extensions.check_rcpt, raw, view)
-        return Rcpt(address, parameters) if isinstance(parameters, dict) else parameters
+        return Rcpt(path, parameters) if isinstance(parameters, dict) else parameters
 
     def _check(
         self,

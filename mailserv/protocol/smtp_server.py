@@ -77,7 +77,7 @@ class SmtpServer:
         self._chunk_left = 0
         self._newlines = Newlines()  # of a content that comes in chunks
         self._blocks: deque[bytes] = deque()
-        self._out: list[bytes] = []
+        self._out = b""
         self._phase = Phase.CONNECTED
         self._pending: Event | None = None
 
@@ -141,7 +141,7 @@ class SmtpServer:
 
     def greet(self, reply: Reply) -> None:
         """Queue the banner: 220, or 554 and 421 for a client that is not welcome."""
-        self._out.append(reply.encode())
+        self._out += reply.encode()
 
     def answer(self, reply: Reply, copies: int = 1) -> None:
         """The answer to the last event. A 421 closes the session, whatever it answers (RFC 5321 §3.8).
@@ -149,7 +149,7 @@ class SmtpServer:
         `copies`: of the answer to the end of a content, one for each recipient that was accepted (RFC 2033 §4.2).
         """
         event = self._take_pending()
-        self._out.append(reply.encode() if copies == 1 else reply.encode() * copies)
+        self._out += reply.encode() if copies == 1 else reply.encode() * copies
         if reply.code == 421 or (type(event) is Rejected and event.close):
             self._phase = _CLOSED
         elif reply.code < 400 or self._phase is _AUTH or type(event) in MOVES_ANYWAY:
@@ -159,18 +159,14 @@ class SmtpServer:
 
     def close(self, reply: Reply) -> None:
         """End the session from our side: a timeout, a shutdown. May come at any time, answered events or not."""
-        self._out.append(reply.encode())
+        self._out += reply.encode()
         self._pending = None
         self._phase = Phase.CLOSED
 
     def output(self) -> bytes:
         """Take what is to be sent; b"" if nothing."""
-        out = self._out
-        if not out:
-            return b""
-        data = b"".join(out)
-        out.clear()
-        return data
+        output, self._out = self._out, b""
+        return output
 
     # what the session tells
 
@@ -182,7 +178,7 @@ class SmtpServer:
         event = self._take_pending()
         if not (self._phase is Phase.GREETED and type(event) is ExtensionCommand) and type(event) is not AuthLine:
             raise RuntimeError("AUTH comes after a greeting and outside a transaction (RFC 4954 §4)")
-        self._out.append(b"334 " + base64.b64encode(challenge) + b"\r\n")
+        self._out += b"334 " + base64.b64encode(challenge) + b"\r\n"
         self._phase = Phase.AUTH
 
     def started_tls(self) -> None:

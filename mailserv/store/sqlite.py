@@ -183,23 +183,24 @@ class SqliteStore:
     def accept(self, acceptance: Acceptance, notices: Sequence[Acceptance] = ()) -> str:
         prepared = prepare(acceptance, self._spool)
         told = [prepare(each, self._spool) for each in notices]
+        files = [each.file for each in (prepared, *told) if each.file]
         try:
             found = self.writer.run(lambda work: commit(work, prepared, told), prepared.weight)
             if isinstance(found, Fit) and found.full:
                 # Said, not raised, in there: others' work of the same commit need not run again.
                 raise MailboxFull(found.full, never_fits=found.never_fits)
         except StoreError:
-            for each in (prepared, *told):
-                self._spool.discard(each.file)
+            for file in files:
+                self._spool.discard(file)
             if prepared.mailboxes:
                 self._known.refresh()  # perhaps another process removed an account
             raise
         if not isinstance(found, Fit):
-            for each in (prepared, *told):
-                self._spool.discard(each.file)
+            for file in files:
+                self._spool.discard(file)
             return found
-        for each in (prepared, *told):
-            self._spool.claimed(each.file)
+        for file in files:
+            self._spool.claimed(file)
         if found.nearly_full:
             self.mailboxes.nearly_full(found.nearly_full)
         return prepared.queue_id

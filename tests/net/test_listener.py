@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import pytest
 from mailserv.clock import SystemClock
 from mailserv.errors import ConfigError
 from mailserv.mail.reply import Reply
-from mailserv.net.connection import Connection
+from mailserv.net.connection import LONGEST, Connection
 from mailserv.net.gate import Gate, GateLimits, Place
 from mailserv.net.listener import Listener, listening_socket
 from mailserv.net.threads import SessionThreads
@@ -73,6 +74,31 @@ def doors(limit: int = 5, threads: SessionThreads | None = None, host: str = "12
 
 def test_a_connection_gets_a_session() -> None:
     with doors() as made:
+        assert made.first_line() == b"hello 127.0.0.1\r\n"
+
+
+def test_nobody_waits_for_ever_on_what_was_accepted() -> None:
+    with listening_socket("smtp", ("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname(), 10):
+        accepted, _ = listening.accept()
+        with accepted:
+            waits = [
+                accepted.getsockopt(socket.SOL_SOCKET, each, 16) for each in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)
+            ]
+    assert [struct.unpack("ll", each)[0] for each in waits] == [LONGEST, LONGEST]
+
+
+def test_accepting_goes_on_when_nobody_came_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailserv.net.listener.LONGEST", 0.01)
+    tried = threading.Semaphore(0)
+    with doors() as made:
+        get_request = made.listener.get_request
+
+        def counted() -> Any:
+            tried.release()
+            return get_request()
+
+        monkeypatch.setattr(made.listener, "get_request", counted)
+        assert all(tried.acquire(timeout=10) for _ in range(3))
         assert made.first_line() == b"hello 127.0.0.1\r\n"
 
 

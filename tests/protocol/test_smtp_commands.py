@@ -38,7 +38,7 @@ SMITH = Address("smith", "example.net")
     ],
 )
 def test_a_reverse_path_is_read(text: str, address: Address) -> None:
-    assert parse_mail(text) == (address, [])
+    assert parse_mail(text) == (address, ())
 
 
 @pytest.mark.parametrize(
@@ -62,18 +62,18 @@ def test_a_wrong_reverse_path_is_named(text: str, refusal: reply.Reply) -> None:
 
 
 def test_postmaster_is_a_forward_path_and_the_null_path_is_none() -> None:
-    assert parse_rcpt("TO:<Postmaster>") == (Address("Postmaster", ""), [])
+    assert parse_rcpt("TO:<Postmaster>") == (Address("Postmaster", ""), ())
     assert parse_rcpt("TO:<>") == reply.BAD_FORWARD_PATH
     assert parse_rcpt("TO:<alice>") == reply.BAD_FORWARD_PATH
     assert parse_rcpt("FROM:<alice@example.org>") == reply.SYNTAX
 
 
 def test_parameters_keep_the_case_of_their_values_and_not_of_their_keywords() -> None:
-    assert parse_parameters(" size=10  Envid=QQ314159 smtputf8") == [
+    assert parse_parameters(" size=10  Envid=QQ314159 smtputf8") == (
         ("SIZE", "10"),
         ("ENVID", "QQ314159"),
         ("SMTPUTF8", None),
-    ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from mailserv.protocol.commands import (
     Rcpt,
     Rejected,
     Rset,
+    read_core_command,
 )
 from mailserv.protocol.extensions import ExtensionTable
 from mailserv.protocol.lines import DISCARD_LIMIT
@@ -389,3 +390,22 @@ def test_replies_are_ascii_on_the_wire() -> None:
 def test_an_empty_table_is_a_server_of_the_core_alone() -> None:
     core = SmtpServer(extensions=ExtensionTable([]), limits=WireLimits())
     assert say(core, b"HELP") == Rejected(reply.NOT_IMPLEMENTED, "HELP")
+
+
+def test_only_lines_of_the_core_s_commands_are_kept() -> None:
+    """They may hold anything else, a password too (invariant 10)."""
+    core = core_in(Phase.GREETED)
+    before = read_core_command.cache_info().currsize
+    for line in (b"AUTH PLAIN AGZvbwBiYXI=", b"AGZvbwBiYXI=", b"XANY secret", b"EHL0 secret", b"secret"):
+        say(core, line)
+        core.answer(reply.OK)
+    assert read_core_command.cache_info().currsize == before
+
+
+def test_a_verb_that_begins_as_one_of_the_core_s_is_another_one() -> None:
+    core = fresh()
+    for line in (b"MAILX FROM:<a@example.net>", b"QUITE", b"DATA\tx", b"EHLO2 x"):
+        event = say(core, line)
+        assert isinstance(event, Rejected)
+        assert event.reply.code == 500
+        core.answer(event.reply)
