@@ -36,7 +36,7 @@ class Reply(Value, frozen=True):
 
     @property
     def severity(self) -> Severity:
-        return Severity.of(self.code)
+        return _SEVERITIES[self.code // 100]
 
     @property
     def is_positive(self) -> bool:

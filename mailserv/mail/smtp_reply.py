@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from mailserv.errors import ProtocolError
 from mailserv.mail.fields import printable
@@ -55,7 +56,7 @@ class ReplyReader:
     def __init__(self) -> None:
         self._buffer = b""
         self._lines: list[str] = []  # of the reply that is under way
-        self._code = b""
+        self._code = 0
         self._size = 0
 
     @property
@@ -81,19 +82,28 @@ class ReplyReader:
     def _take_line(self, line: bytes) -> ServerReply | None:
         if len(line) > MAX_LINE:
             raise ProtocolError("a reply line is too long")
-        match = _LINE.fullmatch(line)
-        if not match:
-            raise ProtocolError("a reply line has no code")
-        code, mark, text = match.groups()
-        if self._lines and code != self._code:
+        alone, is_last = _read_line(line)
+        if is_last and not self._lines:
+            return alone
+        if self._lines and alone.code != self._code:
             raise ProtocolError("the lines of one reply differ in their code")
-        self._code = code
-        self._lines.append((text or b"").decode("latin-1"))
+        self._code = alone.code
+        self._lines += alone.lines
         self._size += len(line)
         if len(self._lines) > MAX_LINES or self._size > MAX_REPLY:
             raise ProtocolError("a reply is too long")
-        if mark == b"-":
+        if not is_last:
             return None
-        reply = ServerReply(int(code), tuple(self._lines))
+        reply = ServerReply(alone.code, tuple(self._lines))
         self._lines, self._size = [], 0
         return reply
+
+
+@lru_cache(maxsize=256)  # a server says the same to each message, but for the last
+def _read_line(line: bytes) -> tuple[ServerReply, bool]:
+    """A line as a reply of its own, and whether it is the last one of its reply."""
+    match = _LINE.fullmatch(line)
+    if not match:
+        raise ProtocolError("a reply line has no code")
+    code, mark, text = match.groups()
+    return ServerReply(int(code), ((text or b"").decode("latin-1"),)), mark != b"-"
