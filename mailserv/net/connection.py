@@ -11,7 +11,8 @@ from math import inf
 from mailserv.clock import Clock
 from mailserv.mail.peer import TLSInfo
 
-COMMAND_READ = 4096  # octets asked for while waiting for commands: an idle session should hold little memory
+IDLE_READ = 479  # octets asked for while waiting for a command: with Python's own 33 the most that needs no block of its own
+COMMAND_READ = 4096  # octets asked for while commands flow
 CONTENT_READ = 256 * 1024  # octets asked for while content flows
 SLACK = 0.5  # seconds by which the kernel's timeout of a plain socket may be late
 _MORE_COMES = getattr(socket, "MSG_MORE", 0)  # Linux's: the end of the connection, in the same packet
@@ -42,13 +43,19 @@ class Connection:
         self._tls = False
         self._receive_timeout = patience
         self._send_timeout = patience
+        self._command_read = IDLE_READ
         self._said_last = False
         self._closing = (
             threading.Lock()
         )  # so that `interrupt` never meets a file descriptor that is somebody else's by now
 
-    def receive(self, wait: float, size: int = COMMAND_READ) -> bytes:
-        """Up to `size` octets; b"" when the peer has closed or reset the connection. Raises TimeoutError when none came."""
+    def receive(self, wait: float, size: int = 0) -> bytes:
+        """Up to `size` octets; b"" when the peer has closed or reset the connection. Raises TimeoutError when none came.
+
+        `size` 0: for commands. Few, since the memory for them is held while nobody says anything; more after these were
+        not all.
+        """
+        octets = size or self._command_read
         while wait > 0:
             try:
                 if self._tls:
@@ -56,7 +63,10 @@ class Connection:
                 elif self._receive_timeout > wait + SLACK:
                     self._receive_timeout = min(wait, LONGEST)
                     set_patience(self._sock, socket.SO_RCVTIMEO, self._receive_timeout)
-                return self._sock.recv(size)
+                data = self._sock.recv(octets)
+                if not size:
+                    self._command_read = COMMAND_READ if len(data) == octets else IDLE_READ
+                return data
             except (BlockingIOError, ssl.SSLWantReadError) as error:
                 if self._tls or self._receive_timeout > wait - SLACK:
                     raise TimeoutError from error

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mailserv.clock import SystemClock
-from mailserv.net.connection import Connection
+from mailserv.net.connection import COMMAND_READ, IDLE_READ, Connection
 from mailserv.net.tls import Certificates, server_context
 
 CLOCK = SystemClock()
@@ -66,6 +66,14 @@ def test_it_reads_what_is_there(pair: tuple[Connection, socket.socket]) -> None:
     connection, peer = pair
     peer.sendall(b"EHLO x\r\n")
     assert connection.receive(LATER) == b"EHLO x\r\n"
+
+
+def test_it_asks_for_more_while_commands_flow(pair: tuple[Connection, socket.socket]) -> None:
+    connection, peer = pair
+    peer.sendall(b"x" * (IDLE_READ + COMMAND_READ + 10))
+    assert [len(connection.receive(LATER)) for _ in range(3)] == [IDLE_READ, COMMAND_READ, 10]
+    peer.sendall(b"x" * (IDLE_READ + 1))
+    assert len(connection.receive(LATER)) == IDLE_READ
 
 
 def test_a_wait_ends_at_its_deadline(pair: tuple[Connection, socket.socket]) -> None:
