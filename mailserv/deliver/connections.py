@@ -84,10 +84,10 @@ class ClientConnection:
         return self._clock.monotonic() - self._opened_at
 
     @property
-    def is_in_handshake(self) -> bool:
-        """The TLS handshake has begun, and no reply has come over it: who refuses us in TLS 1.3, for want of a certificate,
-        says so after our side of it is done (RFC 8446 §4.4.2.4)."""
-        return self._step is Step.HANDSHAKE or (self.is_secure and not self._is_proven)
+    def is_at_starttls(self) -> bool:
+        """STARTTLS was said, and no reply has come over TLS: who refuses us in TLS 1.3, for want of a certificate, says so
+        after our side of the handshake is done (RFC 8446 §4.4.2.4)."""
+        return self._step in {Step.STARTTLS, Step.HANDSHAKE} or (self.is_secure and not self._is_proven)
 
     @property
     def has_unread(self) -> bool:

@@ -29,7 +29,7 @@ _log = get_logger("deliver")
 
 @dataclass(frozen=True, slots=True)
 class HostFailure:
-    """A host that can't be used now. `is_slow`: it cost us a timeout. `by_tls`: only the handshake failed."""
+    """A host that can't be used now. `is_slow`: it cost us a timeout. `by_tls`: it was STARTTLS that broke the session."""
 
     reply: Reply
     is_slow: bool = False
@@ -46,8 +46,8 @@ class Opener:
         self._contexts = contexts
 
     def open(self, target: Target, policy: HopPolicy) -> ClientConnection | HostFailure:
-        """Connect, greet, STARTTLS and AUTH as the policy says. After a failed handshake that TLS was only a bonus to,
-        once more in plain text on a fresh connection: the old one is in an unknown state."""
+        """Connect, greet, STARTTLS and AUTH as the policy says. Where STARTTLS broke the session and TLS was only a bonus,
+        once more in plain text on a fresh connection (RFC 7435 §3): the old one is gone or in an unknown state."""
         is_loopback = ipaddress.ip_address(target.ip).is_loopback
         wish = policy.wish(is_loopback=is_loopback)
         opened = self._open(target, policy, wish, is_loopback)
@@ -68,13 +68,13 @@ class Opener:
             end = self._talk(connection, policy, wish, is_loopback)
         except (OSError, ProtocolError, ValueError) as error:  # ValueError: a host name that TLS can't take
             connection.close()
-            by_tls = connection.is_in_handshake and not isinstance(error, ProtocolError)
+            by_tls = connection.is_at_starttls and not isinstance(error, ProtocolError)
             return HostFailure(connection.trouble(error), is_slow=isinstance(error, TimeoutError), by_tls=by_tls)
         if isinstance(end, Refused):
             connection.quit(wait=False)
             if end.step is Step.AUTH:
                 _log.warning("smarthost_login_failed", remote=str(target), user=policy.user, reply=str(end.reply))
-            return HostFailure(end.reply)
+            return HostFailure(end.reply, by_tls=end.step is Step.STARTTLS)
         connection.capabilities = end.capabilities
         return connection
 

@@ -7,7 +7,7 @@ import io
 import ssl
 
 import pytest
-from sending import delivery, hop, numbered, outcomes
+from sending import delivery, hop, impatient, numbered, outcomes
 
 from mailserv import logging
 from mailserv.deliver.tls_policy import ClientContexts, HopPolicy, hop_policies, policy_for
@@ -16,7 +16,7 @@ from mailserv.mail.outcome import Deferred, Delivered
 from mailserv.mail.route import Route
 from mailserv.protocol.smtp_client import Login, TLSWish
 from mailserv.settings import Routed, Secret
-from mailserv.testing.sink import Raw
+from mailserv.testing.sink import DROP, SILENCE, Raw
 
 
 def send(smtp, mx, count=1):
@@ -38,15 +38,42 @@ def test_no_tls_is_used_where_the_route_says_none(serve, transport, server_tls):
     assert not mx.messages[0].is_tls
 
 
-def test_after_a_failed_handshake_opportunistic_tls_tries_plain_once_on_a_fresh_connection(
-    serve, transport, server_tls
-):
-    mx = serve({"STARTTLS": Raw(b"220 go\r\n", close=True)}, tls=server_tls)
-    [attempt] = send(transport(), mx)
+# The ways in which STARTTLS ends the connection instead of securing it.
+BREAKING = {
+    "closed after 220": Raw(b"220 go\r\n", close=True),
+    "silent in the handshake": Raw(b"220 go\r\n"),
+    "closed": DROP,
+    "closed in the reply": Raw(b"220 g", close=True),
+    "silent": SILENCE,
+    "421": Raw(b"421 4.3.0 Out of entropy\r\n", close=True),
+}
+
+
+@pytest.mark.parametrize("how", BREAKING)
+def test_where_starttls_breaks_opportunistic_tls_tries_plain_once_on_a_fresh_connection(serve, transport, how):
+    mx = serve({"STARTTLS": BREAKING[how]}, capabilities=("STARTTLS",))
+    [attempt] = send(transport(timeouts=impatient(starttls=0.2, handshake=0.2)), mx)
     assert isinstance(attempt.outcomes[0], Delivered)
     assert not mx.messages[0].is_tls
     assert mx.connections == 2
     assert mx.commands.count("STARTTLS") == 1
+
+
+@pytest.mark.parametrize("mode", ["require", "verify"])
+@pytest.mark.parametrize("how", BREAKING)
+def test_where_starttls_breaks_required_tls_never_falls_back(serve, transport, mode, how):
+    mx = serve({"STARTTLS": BREAKING[how]}, capabilities=("STARTTLS",))
+    smtp = transport(policies={hop(mx): HopPolicy(mode)}, timeouts=impatient(starttls=0.2, handshake=0.2))
+    [attempt] = send(smtp, mx)
+    assert isinstance(attempt.outcomes[0], Deferred)
+    assert mx.messages == []
+    assert mx.connections == 1
+
+
+def test_a_host_that_is_gone_after_starttls_broke_defers_the_mail(serve, transport):
+    mx = serve({"STARTTLS": DROP, "GREETING": ["220 hi", "421 4.3.2 Going down"]}, capabilities=("STARTTLS",))
+    [attempt] = send(transport(), mx)
+    assert outcomes([attempt]) == [("Q0", "Deferred", 421)]
 
 
 @pytest.mark.parametrize("mode", ["require", "verify"])
@@ -56,6 +83,7 @@ def test_after_a_failed_handshake_opportunistic_tls_tries_plain_once_on_a_fresh_
         ({}, False, "4.7.4"),
         ({"STARTTLS": "454 4.7.0 Not now"}, True, "4.7.0"),
         ({"STARTTLS": Raw(b"220 go\r\n", close=True)}, True, "4.7.5"),
+        ({"STARTTLS": DROP}, True, "4.4.2"),
     ],
 )
 def test_required_tls_never_falls_back(serve, transport, server_tls, mode, script, with_tls, enhanced):
