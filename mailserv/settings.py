@@ -55,7 +55,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = 1
     pop3_sessions: Annotated[int, Meta(ge=1, description="POP3 sessions at once")] = 200
     errors: Annotated[int, Meta(ge=1, description="protocol errors that close a session")] = 10
-    unknown_recipients: Annotated[int, Meta(ge=1, description="unknown recipients that close a session")] = 10
+    unknown_recipients: Annotated[
+        int, Meta(ge=1, description="unknown recipients and refused relays that close a session")
+    ] = 10
     failed_logins: Annotated[int, Meta(ge=1, description="failed logins that close a session")] = 3
     failed_logins_per_minute: Annotated[int, Meta(ge=0, description="per address; ×3 per /24 or /48; 0: no limit")] = 10
     failed_logins_per_day: Annotated[int, Meta(ge=0, description="per address; ×3 per /24 or /48; 0: no limit")] = 50

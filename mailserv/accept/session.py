@@ -200,13 +200,15 @@ class SmtpSession:
     def _on_rcpt(self, event: commands.Rcpt) -> Asking[None]:
         assert self._transaction is not None
         answer = yield from self._transaction.add_recipient(event)
+        self._core.answer(answer)
         if not answer.is_positive:
             path = str(self._transaction.envelope.reverse_path)
             self._log_refused("rcpt", answer, reverse_path=path, forward_path=str(event.forward_path))
-            self._tally.unknown += answer.enhanced == reply.UNKNOWN_USER.enhanced
-        self._core.answer(answer)
-        if self._tally.unknown >= self._limits.unknown_recipients and not self._is_lmtp:  # a neighbour guesses nothing
-            self._end_for("unknown recipients")
+            self._tally.strays += answer.enhanced == reply.UNKNOWN_USER.enhanced or answer is reply.RELAY_DENIED
+            if (
+                self._tally.strays >= self._limits.unknown_recipients and not self._is_lmtp
+            ):  # a neighbour guesses nothing
+                self._end_for("relaying" if answer is reply.RELAY_DENIED else "unknown recipients")
 
     def _on_data(self, _: commands.Data) -> Asking[None]:
         assert self._transaction is not None

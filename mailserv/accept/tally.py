@@ -18,13 +18,13 @@ class Tally:
         self._asked = asked
         self.messages = 0
         self.errors = 0
-        self.unknown = 0  # recipients
+        self.strays = 0  # recipients that are unknown here, or elsewhere and not for us to relay to
         self.failed_logins = 0
         self.reason = "lost"
 
     @property
     def all_errors(self) -> int:
-        return self.errors + self.unknown + self.failed_logins
+        return self.errors + self.strays + self.failed_logins
 
     def refused(self, peer: Peer, command: str, answer: Reply, **more: str) -> None:
         """A command was, for a reason of ours or of a plugin's."""

@@ -38,6 +38,40 @@ def test_lesson_7_ten_unknown_recipients_close_a_session_also_over_several_messa
     assert all(line["ip"] == "127.0.0.1" for line in refused)
 
 
+def test_lesson_7_ten_refused_relays_close_a_session_that_looks_for_an_open_relay(server: MailServer) -> None:
+    with greeted(server.address("smtp")) as talk:
+        for number in range(10):
+            talk.say("RSET")
+            talk.say(f"MAIL FROM:<prober{number}@example.net>")
+            assert talk.say("RCPT TO:<carol@far.example>") == "550 5.7.1 Relaying denied"
+        assert talk.hear().startswith("421 4.7.0")
+        assert talk.ended()
+    session = server.wait_for_log("session")[0]
+    assert (session["reason"], session["errors"]) == ("relaying", 10)
+
+
+def test_lesson_7_refused_relays_and_unknown_recipients_count_together(server: MailServer) -> None:
+    with greeted(server.address("smtp")) as talk:
+        talk.say("MAIL FROM:<x@example.net>")
+        for number in range(5):
+            assert talk.say("RCPT TO:<carol@far.example>").startswith("550 5.7.1")
+            assert talk.say(f"RCPT TO:<guess{number}@example.org>").startswith("550 5.1.1")
+        assert talk.hear().startswith("421 4.7.0")
+        assert talk.ended()
+
+
+def test_lesson_7_a_refused_relay_in_a_list_of_recipients_ends_nothing(server: MailServer) -> None:
+    with greeted(server.address("smtp")) as talk:
+        talk.say("MAIL FROM:<x@example.net>")
+        replies = [talk.say(f"RCPT TO:<{path}>") for path in ("carol@far.example", NOBODY, ALICE)]
+        assert [reply[:9] for reply in replies] == ["550 5.7.1", "550 5.1.1", "250 2.1.5"]
+        talk.say("DATA")
+        talk.send(CONTENT)
+        assert talk.say(".").startswith("250")
+        assert talk.say("NOOP").startswith("250")
+    assert len(server.mailbox(ALICE)) == 1
+
+
 def test_lesson_7_three_failed_logins_close_a_session(server: MailServer) -> None:
     with greeted(server.address("submission")) as talk:
         for name in (ALICE, ALICE, NOBODY):  # there is no telling who exists
