@@ -205,9 +205,7 @@ class SmtpSession:
             path = str(self._transaction.envelope.reverse_path)
             self._log_refused("rcpt", answer, reverse_path=path, forward_path=str(event.forward_path))
             self._tally.strays += answer.enhanced == reply.UNKNOWN_USER.enhanced or answer is reply.RELAY_DENIED
-            if (
-                self._tally.strays >= self._limits.unknown_recipients and not self._is_lmtp
-            ):  # a neighbour guesses nothing
+            if self._tally.strays >= self._limits.unknown_recipients and not self._is_lmtp:  # that's no guesser
                 self._end_for("relaying" if answer is reply.RELAY_DENIED else "unknown recipients")
 
     def _on_data(self, _: commands.Data) -> Asking[None]:
@@ -215,6 +213,7 @@ class SmtpSession:
         answer = yield from self._transaction.begin_data()
         if not answer.is_positive:
             self._log_refused("data", answer)
+        self._place.in_content = answer.is_positive
         self._deadlines.content_begins()
         self._core.answer(answer)
 
@@ -227,11 +226,13 @@ class SmtpSession:
         refusal = yield from self._transaction.begin_chunk()
         if refusal is not None:
             self._log_refused("bdat", refusal)
+        self._place.in_content = True
         self._deadlines.content_begins()
 
     def _on_chunk_end(self, event: commands.ChunkEnd) -> None:
         assert self._transaction is not None
         answer = self._transaction.end_chunk(event.octets, has_bare=event.has_bare)
+        self._place.content_ended()
         if not answer.is_positive:
             self._end_transaction()
         self._core.answer(answer)
@@ -295,7 +296,7 @@ class SmtpSession:
             return
         assert self._auth is not None
         if self._auth.login:
-            self._place.engaged = True
+            self._place.known = True
             self._peer = replace(self._peer, login=self._auth.login)
         elif step.code == reply.AUTH_FAILED.code:
             self._tally.failed_logins += 1

@@ -14,25 +14,45 @@ from mailserv.net.census import Census, Seat
 from mailserv.net.connection import Connection
 
 SHED_AFTER = 5.0  # seconds: a session that has done nothing for so long may lose its place to a new one
+STALLED_AFTER = (
+    120.0  # seconds: the same for one that has begun MAIL, of which no content has come to its end since then
+)
 STRESS_SHARE = 0.8  # of all places taken: from then on waits for a command are short (docs/decisions/0013)
 
 
 class Place:
-    """One session's place. `engaged`: it has logged in or begun MAIL; `busy`: a transaction is running.
+    """One session's place. `known`: it has logged in; `engaged`: it has begun MAIL; `busy`: a transaction is running;
+    `in_content`: its content is; `contents`: how many have come to their end, each chunk counted.
 
     Written by the session's thread; read by the gate's. Each field is one word, and `ask_to_leave` and `begin` follow
-    an order (write one's own, then read the other's) in which at least one of both sees the other.
+    an order (write one's own, then read the other's) in which at least one of both sees the other. The gate's own notes:
+    `seen` and `moved`, the contents when it last looked, and when there were fewer.
     """
 
-    __slots__ = ("busy", "connection", "engaged", "give_up", "ip", "leave_with", "since")
+    __slots__ = (
+        "busy",
+        "connection",
+        "contents",
+        "engaged",
+        "give_up",
+        "in_content",
+        "ip",
+        "known",
+        "leave_with",
+        "moved",
+        "seen",
+        "since",
+    )
 
     def __init__(self, ip: str, since: float, connection: Connection, give_up: Callable[[Place], None]) -> None:
         self.give_up = give_up
         self.ip = ip
         self.since = since
         self.connection = connection
-        self.engaged = False
-        self.busy = False
+        self.known = self.engaged = False
+        self.busy = self.in_content = False
+        self.contents = self.seen = 0
+        self.moved = since
         self.leave_with: Reply | None = None
 
     def begin(self) -> Reply | None:
@@ -46,16 +66,32 @@ class Place:
     def end(self) -> None:
         """The transaction is over; the session loop looks at `leave_with` next."""
         self.busy = False
+        if self.in_content:
+            self.content_ended()
+
+    def content_ended(self) -> None:
+        """A message's, or a chunk's."""
+        self.in_content = False
+        self.contents += 1
 
     def vacate(self) -> None:
         """At the end, or before the last reply: whoever reads it may come back faster than this thread ends. Idempotent."""
         self.give_up(self)
 
-    def ask_to_leave(self, farewell: Reply) -> None:
-        """An idle session wakes up and says `farewell`; a busy one does so when its transaction is over. Any thread."""
+    def ask_to_leave(self, farewell: Reply, *, before_content: bool = False) -> None:
+        """An idle session wakes up and says `farewell`; a busy one does so when its transaction is over. Any thread.
+
+        `before_content`: a transaction whose content has not begun is cut short.
+        """
         self.leave_with = farewell
-        if not self.busy:
+        if not (self.in_content if before_content else self.busy):
             self.connection.interrupt()
+
+    def is_stalled(self, now: float) -> bool:
+        """Neither comes content, nor has any for long: whoever is there for mail has sent some by now. The gate's."""
+        if self.contents != self.seen:
+            self.seen, self.moved = self.contents, now
+        return not self.in_content and now - self.moved >= STALLED_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +169,23 @@ class Gate:
             place.connection.abort()
 
     def _shed(self, now: float) -> bool:
-        """Give the place of the oldest session that neither logged in nor began MAIL to somebody new (docs/lessons.md 7)."""
+        """Give somebody new the place of the oldest session that neither logged in nor began MAIL; if there is none, of the
+        oldest that began it and does not go on (docs/lessons.md 7)."""
+        stalled = None
         for place in self._places:
             if now - place.since < SHED_AFTER:
-                return False
-            if not place.engaged:
+                break
+            if not place.engaged and not place.known:
                 self._forget(place)
                 place.ask_to_leave(reply.TOO_MANY_SESSIONS)
                 return True
-        return False
+            if stalled is None and not place.known and place.is_stalled(now):
+                stalled = place
+        if stalled is None:
+            return False
+        self._forget(stalled)
+        stalled.ask_to_leave(reply.TOO_MANY_SESSIONS, before_content=True)
+        return True
 
     def _forget(self, place: Place) -> None:
         del self._places[place]

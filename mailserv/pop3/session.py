@@ -167,7 +167,7 @@ class Pop3Session:
     def _enter(self, address: str, maildrop: SessionMaildrop) -> None:
         session_id = self._peer.session_id
         self._transaction = Pop3Transaction(self._context, self._core, self._wire, session_id, address, maildrop)
-        self._place.engaged = True
+        self._place.known = True
         self._peer = replace(self._peer, login=address)
 
     @property

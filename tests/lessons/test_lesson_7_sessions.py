@@ -61,6 +61,24 @@ def test_lesson_7_at_the_limit_the_oldest_idle_stranger_makes_room_and_an_honest
         assert len(server.mailbox(ALICE)) == 1
 
 
+def test_lesson_7_who_says_mail_and_then_waits_holds_no_place_for_ever() -> None:
+    clock = FakeClock()
+    with mail_server(limits=limits(sessions=2), clock=clock) as server:
+        with greeted(server.address("smtp")) as holding, greeted(server.address("smtp")) as sending:
+            assert holding.say("MAIL FROM:<x@example.net>").startswith("250")
+            sending.say_all("MAIL FROM:<x@example.net>", f"RCPT TO:<{ALICE}>", "DATA")
+            for _ in range(2):
+                clock.advance(61)
+                assert holding.say("NOOP").startswith("250")
+            sending.send(CONTENT)
+            with greeted(server.address("smtp")) as honest:
+                assert holding.hear().startswith("421 4.7.0")
+                assert holding.ended()
+                assert honest.send_mail("y@example.net", [ALICE], CONTENT).startswith("250")
+            assert sending.say(".").startswith("250")
+        assert len(server.mailbox(ALICE)) == 2
+
+
 def test_lesson_7_three_hundred_idle_clients_starve_nobody() -> None:
     clock = FakeClock()
     with mail_server(limits=limits(sessions=50), clock=clock) as server:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,7 +11,7 @@ from mailserv.mail import reply
 from mailserv.mail.reply import Reply
 from mailserv.net.census import Census
 from mailserv.net.connection import Connection
-from mailserv.net.gate import SHED_AFTER, Gate, GateLimits, Place
+from mailserv.net.gate import SHED_AFTER, STALLED_AFTER, Gate, GateLimits, Place
 from mailserv.testing.clock import FakeClock
 
 FAREWELL = reply.SHUTTING_DOWN
@@ -122,11 +122,74 @@ def test_nobody_is_shed_who_has_just_come(clock: FakeClock, clients: Clients) ->
     assert place.leave_with is None
 
 
-def test_nobody_is_shed_who_works(clock: FakeClock, clients: Clients) -> None:
+def test_nobody_is_shed_who_has_logged_in(clock: FakeClock, clients: Clients) -> None:
     gate = Gate(GateLimits(1, 0), clock)
-    enter(gate, clients).begin()
+    place = enter(gate, clients)
+    place.known = True
+    assert place.begin() is None
     clock.advance(3600)
     assert gate.enter("192.0.2.7", clients.connection()) == reply.TOO_MANY_SESSIONS
+
+
+def test_nobody_is_shed_whose_content_is_coming(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(1, 0), clock)
+    place = enter(gate, clients)
+    assert place.begin() is None
+    place.in_content = True
+    clock.advance(3600)
+    assert gate.enter("192.0.2.7", clients.connection()) == reply.TOO_MANY_SESSIONS
+
+
+def test_who_has_begun_mail_and_does_not_go_on_makes_room(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(2, 0), clock)
+    logged_in, stalled = enter(gate, clients), enter(gate, clients)
+    logged_in.known = True
+    assert stalled.begin() is None
+    clock.advance(STALLED_AFTER - 0.1)
+    assert gate.enter("192.0.2.7", clients.connection()) == reply.TOO_MANY_SESSIONS
+    clock.advance(0.1)
+    enter(gate, clients, "192.0.2.7")
+    assert stalled.leave_with == reply.TOO_MANY_SESSIONS
+    assert stalled.connection.receive(5) == b""  # in the middle of its transaction
+    assert logged_in.leave_with is None
+
+
+def test_an_idle_stranger_makes_room_before_one_who_has_begun_mail(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(2, 0), clock)
+    stalled, idle = enter(gate, clients), enter(gate, clients)
+    assert stalled.begin() is None
+    clock.advance(3600)
+    enter(gate, clients, "192.0.2.7")
+    assert idle.leave_with is not None
+    assert stalled.leave_with is None
+
+
+@pytest.mark.parametrize("end", [Place.end, Place.content_ended], ids=["message", "chunk"])
+def test_who_has_sent_a_content_lately_is_not_stalled(
+    end: Callable[[Place], None], clock: FakeClock, clients: Clients
+) -> None:
+    gate = Gate(GateLimits(1, 0), clock)
+    place = enter(gate, clients)
+    for _ in range(5):
+        place.begin()
+        place.in_content = True
+        end(place)
+        clock.advance(STALLED_AFTER - 1)
+        assert gate.enter("192.0.2.7", clients.connection()) == reply.TOO_MANY_SESSIONS
+    clock.advance(STALLED_AFTER)
+    enter(gate, clients, "192.0.2.7")
+    assert place.leave_with == reply.TOO_MANY_SESSIONS
+
+
+def test_a_transaction_without_content_is_not_lately_sent_mail(clock: FakeClock, clients: Clients) -> None:
+    gate = Gate(GateLimits(1, 0), clock)
+    place = enter(gate, clients)
+    for _ in range(5):  # MAIL and RSET, again and again
+        place.begin()
+        place.end()
+        clock.advance(STALLED_AFTER / 5)
+    enter(gate, clients, "192.0.2.7")
+    assert place.leave_with == reply.TOO_MANY_SESSIONS
 
 
 def test_draining_wakes_the_idle_and_spares_the_busy(clock: FakeClock, clients: Clients) -> None:
