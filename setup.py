@@ -51,7 +51,7 @@ setup(
         ],
     },
     entry_points={
-        "console_scripts": ["mailserv = mailserv.cli.main:main"],
+        "console_scripts": ["mailserv = mailserv.__main__:main"],
         "pytest11": ["mailserv = mailserv.testing.pytest_plugin"],
         "mailserv.plugins": [f"{name.removeprefix('mailserv_')} = {name}:Plugin" for name in SHIPPED],
     },

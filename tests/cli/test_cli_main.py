@@ -45,6 +45,28 @@ def test_the_version_is_told(mailserv: Command) -> None:
     assert mailserv("--version").out == f"mailserv, version {__version__}\n"
 
 
+@pytest.mark.parametrize(
+    "way",
+    [(f"{Path(sys.executable).parent}/mailserv",), (sys.executable, "-m", "mailserv")],
+    ids=["script", "module"],
+)
+@pytest.mark.parametrize("is_ignored", [False, True], ids=["interrupted", "ignored"])
+def test_ctrl_c_while_modules_are_imported_ends_quietly(tmp_path: Path, way: tuple[str, ...], is_ignored: bool) -> None:
+    (tmp_path / "click.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit('goes on')\n"
+    )
+    script = '"$@"; echo $?'
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f"trap '' INT; {script}" if is_ignored else script, "sh", *way, "--version"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ran.stdout, ran.stderr) == (("1\n", "goes on\n") if is_ignored else ("130\n", ""))
+
+
 @pytest.mark.parametrize("arguments", [(), ("nonsense",), ("user",), ("queue", "list", "--nonsense"), ("user", "add")])
 def test_wrong_usage_ends_with_2(mailserv: Command, arguments: tuple[str, ...]) -> None:
     ran = mailserv(*arguments)
