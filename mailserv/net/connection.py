@@ -11,7 +11,7 @@ from math import inf
 from mailserv.clock import Clock
 from mailserv.mail.peer import TLSInfo
 
-IDLE_READ = 479  # octets asked for while waiting for a command: with Python's own 33 the most that needs no block of its own
+IDLE_READ = 479  # octets asked for while waiting for a command: with Python's own 33 the most that needs no block
 COMMAND_READ = 4096  # octets asked for while commands flow
 CONTENT_READ = 256 * 1024  # octets asked for while content flows
 SLACK = 0.5  # seconds by which the kernel's timeout of a plain socket may be late

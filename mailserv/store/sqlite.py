@@ -186,8 +186,7 @@ class SqliteStore:
         files = [each.file for each in (prepared, *told) if each.file]
         try:
             found = self.writer.run(lambda work: commit(work, prepared, told), prepared.weight)
-            if isinstance(found, Fit) and found.full:
-                # Said, not raised, in there: others' work of the same commit need not run again.
+            if isinstance(found, Fit) and found.full:  # raised in there, others' work of its commit would run again
                 raise MailboxFull(found.full, never_fits=found.never_fits)
         except StoreError:
             for file in files:
