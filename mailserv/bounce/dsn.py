@@ -150,11 +150,11 @@ def _recipient_fields(about: Notice, row: QueuedRow, outcome: Outcome) -> list[s
         f"Action: {_action(about.kind, outcome)}",
         f"Status: {status(outcome)}",
     ]
-    remote = notice.remote_host(outcome)
+    remote = notice.reporting_host(outcome)
     if remote:
         fields.append(f"Remote-MTA: dns; {remote}")
     if remote or not isinstance(outcome, Delivered):
-        kind = "smtp" if remote else "x-mailserv"  # RFC 3464 §2.3.6: "smtp" is what a remote server said
+        kind = "smtp" if remote else "x-mailserv"  # RFC 3464 §2.3.6: "smtp" is what Remote-MTA said
         fields.append(f"Diagnostic-Code: {kind}; {printable(str(outcome.reply))}")
     fields.append(f"Last-Attempt-Date: {date_time(about.now)}")
     if delayed and about.give_up_at:

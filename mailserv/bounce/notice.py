@@ -58,11 +58,18 @@ def _text(about: Notice) -> str:
     return "\n\n".join(paragraphs) + "\n"
 
 
-def remote_host(outcome: Outcome) -> str:
-    """The name of the remote server in `outcome.remote` ("mx.example.net [192.0.2.1]:25"), or its literal; "" when local."""
+def reporting_host(outcome: Outcome) -> str:
+    """The name of the remote server in `outcome.remote` ("mx.example.net [192.0.2.1]:25"), or its literal; "" where it is
+    we who report."""
+    if _is_ours(outcome):
+        return ""
     name = printable(outcome.remote, 255).partition(" ")[0]
     literal, bracket, _ = name.partition("]")
     return literal + bracket if name.startswith("[") else name
+
+
+def _is_ours(outcome: Outcome) -> bool:
+    return not isinstance(outcome, Delivered) and outcome.is_ours
 
 
 def _opening(about: Notice) -> list[str]:
@@ -98,7 +105,9 @@ def _recipient(kind: NoticeKind, row: QueuedRow, outcome: Outcome) -> str:
     said = printable(str(outcome.reply), keep_utf8=True)
     if isinstance(outcome, Delivered):
         return f"{name}\n{_indented(_SUCCESS[outcome.success])}"
-    lines = [name, _indented(f"{remote} said: {said}" if remote else said)]
+    if remote:
+        said = f"{remote}: {said}" if _is_ours(outcome) else f"{remote} said: {said}"
+    lines = [name, _indented(said)]
     if isinstance(outcome, Deferred) and kind is not NoticeKind.DELAYED:
         tries = row.attempts + 1
         lines.append(_indented(f"Tried {tries} times, then given up." if tries > 1 else "Given up."))

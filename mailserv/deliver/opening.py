@@ -31,9 +31,14 @@ _log = get_logger("deliver")
 class HostFailure:
     """A host that can't be used now. `is_slow`: it cost us a timeout. `by_tls`: it was STARTTLS that broke the session."""
 
-    reply: Reply
+    outcome: Deferred | Failed
     is_slow: bool = False
     by_tls: bool = False
+
+
+def found_out(reply: Reply, target: Target) -> Deferred:
+    """What we say of a host that has not said it."""
+    return Deferred(reply, str(target), is_ours=True)
 
 
 class Opener:
@@ -52,7 +57,7 @@ class Opener:
         wish = policy.wish(is_loopback=is_loopback)
         opened = self._open(target, policy, wish, is_loopback)
         if isinstance(opened, HostFailure) and opened.by_tls and wish is TLSWish.IF_OFFERED:
-            _log.info("tls_failed", remote=str(target), reply=str(opened.reply), then="plain text")
+            _log.info("tls_failed", remote=str(target), reply=str(opened.outcome.reply), then="plain text")
             opened = self._open(target, policy, TLSWish.NEVER, is_loopback)
         return opened
 
@@ -62,19 +67,23 @@ class Opener:
         try:
             sock = socket.create_connection((target.ip, target.port), self._timeouts.connect)
         except OSError as error:
-            return HostFailure(describe(error, Step.CONNECT), is_slow=isinstance(error, TimeoutError))
+            return HostFailure(
+                found_out(describe(error, Step.CONNECT), target), is_slow=isinstance(error, TimeoutError)
+            )
         connection = ClientConnection(sock, target, self._clock, self._timeouts)
         try:
             end = self._talk(connection, policy, wish, is_loopback)
         except (OSError, ProtocolError, ValueError) as error:  # ValueError: a host name that TLS can't take
             connection.close()
             by_tls = connection.is_at_starttls and not isinstance(error, ProtocolError)
-            return HostFailure(connection.trouble(error), is_slow=isinstance(error, TimeoutError), by_tls=by_tls)
+            outcome = found_out(connection.trouble(error), target)
+            return HostFailure(outcome, is_slow=isinstance(error, TimeoutError), by_tls=by_tls)
         if isinstance(end, Refused):
             connection.quit(wait=False)
             if end.step is Step.AUTH:
                 _log.warning("smarthost_login_failed", remote=str(target), user=policy.user, reply=str(end.reply))
-            return HostFailure(end.reply, by_tls=end.step is Step.STARTTLS)
+            kind = Failed if end.reply.severity is Severity.PERMANENT else Deferred
+            return HostFailure(kind(end.reply, str(target), end.is_ours), by_tls=end.step is Step.STARTTLS)
         connection.capabilities = end.capabilities
         return connection
 
@@ -158,29 +167,28 @@ class Hosts:
         while self._targets:
             target = self._targets[0]
             if reply := self._slow.reply(target):
-                self.fail(target, reply)
+                self.fail(target, found_out(reply, target))
                 continue
             opened = self._open(target)
             if isinstance(opened, ClientConnection):
                 self._slow.forget(target)
                 return opened
             if opened.is_slow:
-                self._slow.note(target, opened.reply)
-            self.fail(target, opened.reply)
+                self._slow.note(target, opened.outcome.reply)
+            self.fail(target, opened.outcome)
         return self._verdict()
 
     def _open(self, target: Target) -> ClientConnection | HostFailure:
         try:
             policy = self._policy(target)
         except PluginError:  # the runner has told of it; without its word nothing goes out in plain text
-            return HostFailure(POLICY_UNKNOWN)
+            return HostFailure(found_out(POLICY_UNKNOWN, target))
         return self._opener.open(target, policy)
 
-    def fail(self, target: Target, reply: Reply) -> None:
+    def fail(self, target: Target, outcome: Deferred | Failed) -> None:
         """This target is of no use for the rest of the batch."""
-        _log.info("host_failed", remote=str(target), reply=str(reply))
-        outcome = Failed if reply.severity is Severity.PERMANENT else Deferred
-        self._failures.append(outcome(reply, str(target)))
+        _log.info("host_failed", remote=str(target), reply=str(outcome.reply))
+        self._failures.append(outcome)
         if self._targets and self._targets[0] == target:
             self._targets.pop(0)
 

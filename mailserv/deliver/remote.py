@@ -11,6 +11,7 @@ from mailserv.deliver.connections import ClientConnection
 from mailserv.deliver.work import Part, Work
 from mailserv.errors import ProtocolError, StoreError
 from mailserv.mail.dot_stuffing import stuff
+from mailserv.mail.outcome import Deferred
 from mailserv.mail.reply import LOCAL_ERROR
 from mailserv.protocol.outgoing import fold
 from mailserv.protocol.smtp_client import Step
@@ -40,9 +41,9 @@ class _Exchange:
 class Conversation:
     """Runs the parts of a batch over one session until one of them is over. One thread.
 
-    Call `advance` until it is False; after each call some attempts may be finished. Then `end` says why, and `reply`
-    what was said last when it is LOST, HOST or STOP. Nothing that may have been taken (its dot was sent) is sent again
-    here: without a reply it is Deferred (RFC 5321 §4.5.3.2.6, RFC 1047).
+    Call `advance` until it is False; after each call some attempts may be finished. Then `end` says why, and `outcome`
+    what that is for the mail when it is LOST, HOST or STOP. Nothing that may have been taken (its dot was sent) is sent
+    again here: without a reply it is Deferred (RFC 5321 §4.5.3.2.6, RFC 1047).
     """
 
     def __init__(self, connection: ClientConnection, work: Work, *, transactions: int, seconds: float) -> None:
@@ -54,7 +55,7 @@ class Conversation:
         self._remote = str(connection.target)
         self._ahead: _Exchange | None = None  # its commands have been sent behind the last dot
         self.end = End.OPEN
-        self.reply = LOCAL_ERROR
+        self.outcome = Deferred(LOCAL_ERROR)
 
     def advance(self) -> bool:
         """Finish one transaction. False: this connection is done with."""
@@ -176,7 +177,7 @@ class Conversation:
                 return True
             self.end = End.LOST  # another answer to the same content would be taken for that to the next command
             return False
-        self.reply = transaction.closing
+        self.outcome = Deferred(transaction.closing, self._remote)
         at_once = transaction.closed_at in {Step.RSET, Step.MAIL}
         left = exchange.part.record_answered(transaction, self._remote)
         if left and not transaction.dot_sent and (was_fresh or at_once):
@@ -195,9 +196,10 @@ class Conversation:
         was_fresh = self._connection.is_fresh
         self._connection.close()
         is_ours, is_slow = isinstance(error, StoreError), isinstance(error, TimeoutError)
-        self.reply = LOCAL_ERROR if is_ours else self._connection.trouble(error)
+        trouble = LOCAL_ERROR if is_ours else self._connection.trouble(error)
+        self.outcome = Deferred(trouble, self._remote, is_ours=True)
         if transaction.dot_sent or is_ours or (is_slow and not was_fresh):
-            part.record(transaction, self._remote, missing=self.reply)
+            part.record(transaction, self._remote, missing=self.outcome)
             self._put_back()
             self.end = End.STOP if is_slow else End.LOST
         else:

@@ -17,7 +17,6 @@ from mailserv.deliver.remote import Conversation, End
 from mailserv.deliver.tls_policy import ClientContexts, HopPolicy, policy_for
 from mailserv.deliver.work import Work
 from mailserv.mail.delivery import Attempt, Delivery, Transport
-from mailserv.mail.outcome import Deferred
 from mailserv.mail.route import MAILBOX, SMTP
 from mailserv.resolver import Resolver
 
@@ -92,9 +91,9 @@ class SmtpTransport:
             finally:
                 self._release(route.next_hop, session, conversation.end)
             if conversation.end is End.HOST:
-                hosts.fail(session.target, conversation.reply)
+                hosts.fail(session.target, conversation.outcome)
             elif conversation.end is End.STOP:
-                work.settle_rest(Deferred(conversation.reply, str(session.target)))
+                work.settle_rest(conversation.outcome)
                 break
             yield from work.finished()
         yield from work.finished()

@@ -103,10 +103,10 @@ class Part:
         job, delivery = self.job, self.job.delivery
         limit = known.size_limit
         if limit is not None and delivery.content.size > limit:
-            self.settle(outcome_of(MESSAGE_TOO_BIG, remote))
+            self.settle(Failed(MESSAGE_TOO_BIG, remote, is_ours=True))
             return None
         if job.needs_bdat and not ("CHUNKING" in known and "BINARYMIME" in known):
-            self.settle(Failed(NEEDS_BDAT, remote))
+            self.settle(Failed(NEEDS_BDAT, remote, is_ours=True))
             return None
         rows = self._without_unsupported(known, remote)
         if not rows:
@@ -137,11 +137,11 @@ class Part:
         for index in self.rows:
             self.job.outcomes[index] = self.job.outcomes[index] or outcome
 
-    def record(self, transaction: Transaction, remote: str, *, missing: Reply | None = None) -> None:
+    def record(self, transaction: Transaction, remote: str, *, missing: Outcome | None = None) -> None:
         """Each row's reply becomes its outcome; `missing` stands for one that never came."""
         for index, reply in zip(self.rows, transaction.replies, strict=True):
-            if reply or missing:
-                self.job.outcomes[index] = outcome_of(reply or missing or LOCAL_ERROR, remote, self.success)
+            said = outcome_of(reply, remote, self.success) if reply else missing
+            self.job.outcomes[index] = said or self.job.outcomes[index]
 
     def record_answered(self, transaction: Transaction, remote: str) -> Part | None:
         """Only what the server said of a recipient before its end; the part that is left, None when nobody is."""
@@ -159,7 +159,7 @@ class Part:
         rows = []
         for index in self.rows:
             if self.job.needs_utf8 or not self.job.delivery.rows[index].forward_path.is_ascii:
-                self.job.outcomes[index] = Failed(NEEDS_SMTPUTF8, remote)
+                self.job.outcomes[index] = Failed(NEEDS_SMTPUTF8, remote, is_ours=True)
             else:
                 rows.append(index)
         return tuple(rows)

@@ -26,17 +26,22 @@ class Delivered(Value, frozen=True):
 
 
 class Deferred(Value, frozen=True):
-    """A transient failure (4xx, no connection, DNS trouble): try again later."""
+    """A transient failure (4xx, no connection, DNS trouble): try again later.
+
+    `is_ours`: the reply is what was found out here about `remote`, which said no such thing: no connection, no TLS.
+    """
 
     reply: Reply
     remote: str = ""
+    is_ours: bool = False
 
 
 class Failed(Value, frozen=True):
-    """A permanent failure (5xx, null MX, no such domain): do not try again."""
+    """A permanent failure (5xx, null MX, no such domain): do not try again. `is_ours`: as in Deferred."""
 
     reply: Reply
     remote: str = ""
+    is_ours: bool = False
 
 
 Outcome = Delivered | Deferred | Failed

@@ -15,6 +15,10 @@ from enum import Enum
 from mailserv.mail.reply import Reply, Severity
 from mailserv.mail.smtp_reply import ServerReply
 
+NO_TLS = Reply(451, "4.7.4", "TLS is required here, but the server does not offer it")
+NO_TLS_FOR_LOGIN = Reply(451, "4.7.11", "Our login is given over TLS only, and there is none")
+NO_MECHANISM = Reply(451, "4.7.4", "The server offers neither AUTH PLAIN nor AUTH LOGIN")
+
 
 class Step(Enum):
     """What the client does or waits for; each has its timeout (RFC 5321 §4.5.3.2). The value is for people."""
@@ -121,10 +125,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The session is of no use: what the server said, or what it lacks. 5xx: it will say so tomorrow too."""
+    """The session is of no use: what the server said, or in our words what it lacks. 5xx: it will say so tomorrow too."""
 
     reply: Reply
     step: Step
+    is_ours: bool = False  # the words are
 
 
 Dialogue = Generator[Say | Handshake, ServerReply | None, Opened | Refused]
@@ -151,9 +156,9 @@ def open_session(hostname: str, tls: TLSWish, login: Login | None = None) -> Dia
             if isinstance(known, Refused):
                 return known
         elif tls is TLSWish.ALWAYS or go.code == 421:
-            return Refused(_temporary(go), Step.STARTTLS)
+            return _for_now(go, Step.STARTTLS)
     if tls is TLSWish.ALWAYS and not secure:
-        return Refused(Reply(451, "4.7.4", "TLS is required here, but the server does not offer it"), Step.STARTTLS)
+        return Refused(NO_TLS, Step.STARTTLS, is_ours=True)
     refusal = (yield from _log_in(known, login, secure)) if login else None
     return refusal or Opened(known)
 
@@ -182,7 +187,7 @@ def _log_in(
 ) -> Generator[Say | Handshake, ServerReply | None, Refused | None]:
     """AUTH (RFC 4954). A refusal is temporary for the mail: the operator's password is wrong, not the message."""
     if login.needs_tls and not secure:
-        return Refused(Reply(451, "4.7.11", "Our login is given over TLS only, and there is none"), Step.AUTH)
+        return Refused(NO_TLS_FOR_LOGIN, Step.AUTH, is_ours=True)
     if "PLAIN" in known.mechanisms:
         token = f"\0{login.user}\0{login.password}".encode()
         reply = yield from _ask(b"AUTH PLAIN %s\r\n" % base64.b64encode(token), Step.AUTH)
@@ -192,13 +197,13 @@ def _log_in(
             if reply.code == 334:
                 reply = yield from _ask(base64.b64encode(answer.encode()) + b"\r\n", Step.AUTH)
     else:
-        return Refused(Reply(451, "4.7.4", "The server offers neither AUTH PLAIN nor AUTH LOGIN"), Step.AUTH)
-    return None if reply.severity is Severity.POSITIVE else Refused(_temporary(reply), Step.AUTH)
+        return Refused(NO_MECHANISM, Step.AUTH, is_ours=True)
+    return None if reply.severity is Severity.POSITIVE else _for_now(reply, Step.AUTH)
 
 
-def _temporary(reply: ServerReply) -> Reply:
-    """A permanent refusal of something that is not the message's fault."""
+def _for_now(reply: ServerReply, step: Step) -> Refused:
+    """A refusal of something that is not the message's fault: temporary, whatever it says of itself."""
     said = reply.to_reply()
     if said.severity is Severity.TRANSIENT:
-        return said
-    return Reply(451, "4.7.0", f"The server answered: {said}")
+        return Refused(said, step)
+    return Refused(Reply(451, "4.7.0", f"The server answered: {said}"), step, is_ours=True)

@@ -22,11 +22,6 @@ from mailserv_lmtp.place import Place
 from mailserv_lmtp.session import ServerClosed, Session, Told, Waits
 
 ASKING = 3.0  # seconds for each step of the question whether a recipient is known; a client waits for it
-_OUTCOMES: dict[Severity, type[Delivered | Deferred | Failed]] = {
-    Severity.POSITIVE: Delivered,
-    Severity.TRANSIENT: Deferred,
-    Severity.PERMANENT: Failed,
-}
 
 
 class LmtpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,7 +66,7 @@ class LmtpTransport:
             for delivery in deliveries:
                 told = Told([None] * len(delivery.rows))
                 going_on = batch.carry(self._place(delivery, told), delivery, told)
-                yield Attempt(delivery, tuple(_outcome(reply, batch.remote) for reply in told.replies))
+                yield Attempt(delivery, tuple(_outcomes(told, batch.remote)))
                 if not going_on:
                     return
         finally:
@@ -128,7 +123,7 @@ class _Batch:
                 if refusal is None and self._session:
                     self._session.carry(delivery, told)
                     return True
-                told.rest(_for_now(refusal))
+                told.rest(_for_now(refusal), is_ours=True)
             except ServerClosed as closed:
                 if not is_new and not told.dot_sent:
                     self._again(told)  # it had carried enough
@@ -138,7 +133,8 @@ class _Batch:
                 if not is_new and not told.dot_sent and not isinstance(error, TimeoutError):
                     self._again(told)
                     continue
-                told.rest(_describe(error, served=self._session is not None and self._session.carried > 0))
+                served = self._session is not None and self._session.carried > 0
+                told.rest(_describe(error, served=served), is_ours=True)
             self.end()
             return False
 
@@ -168,13 +164,17 @@ class _Batch:
 
     def _again(self, told: Told) -> None:
         self.end()
-        told.replies = [None] * len(told.replies)
-        told.accepted.clear()
+        told.forget()
 
 
-def _outcome(reply: Reply | None, remote: str) -> Outcome:
-    assert reply is not None, "whoever has no answer gets that of the failure"
-    return _OUTCOMES[reply.severity](reply, remote)
+def _outcomes(told: Told, remote: str) -> Iterator[Outcome]:
+    for index, reply in enumerate(told.replies):
+        assert reply is not None, "whoever has no answer gets that of the failure"
+        if reply.is_positive:
+            yield Delivered(reply, remote)
+        else:
+            kind = Failed if reply.severity is Severity.PERMANENT else Deferred
+            yield kind(reply, remote, index in told.ours)
 
 
 def _for_now(refusal: Reply | None) -> Reply:

@@ -41,15 +41,31 @@ class ServerClosed(Exception):
 
 @dataclass(slots=True)
 class Told:
-    """What each recipient of one message was told so far. `dot_sent`: the server may have taken the message."""
+    """What each recipient of one message was told so far. `dot_sent`: the server may have taken the message. `ours`: those
+    whose reply is in our words, not the server's."""
 
     replies: list[Reply | None]
     dot_sent: bool = False
     accepted: list[int] = field(default_factory=list)
+    ours: set[int] = field(default_factory=set)
 
-    def rest(self, reply: Reply) -> None:
+    def rest(self, reply: Reply, *, is_ours: bool = False) -> None:
         """Everybody who has no answer gets this one."""
-        self.replies = [known or reply for known in self.replies]
+        for index, known in enumerate(self.replies):
+            if known is None:
+                self.put(index, reply, is_ours=is_ours)
+
+    def put(self, index: int, reply: Reply, *, is_ours: bool = False) -> None:
+        """One recipient's answer."""
+        self.replies[index] = reply
+        if is_ours:
+            self.ours.add(index)
+
+    def forget(self) -> None:
+        """All of it is to be asked again."""
+        self.replies = [None] * len(self.replies)
+        self.accepted.clear()
+        self.ours.clear()
 
 
 class Session:
@@ -117,11 +133,11 @@ class Session:
     def _can_take(self, delivery: Delivery, told: Told) -> bool:
         """Answer here for those whom this server can't take. Whether anybody is left."""
         if delivery.parameters.get("BODY", "").upper() == "BINARYMIME":
-            told.rest(NOT_BINARY)  # it would need BDAT (RFC 3030 §3), and a dot could stand anywhere
+            told.rest(NOT_BINARY, is_ours=True)  # it would need BDAT (RFC 3030 §3), and a dot could stand anywhere
         elif "SMTPUTF8" not in self._offers:
             for index, row in enumerate(delivery.rows):
                 if not (row.forward_path.is_ascii and delivery.reverse_path.is_ascii):
-                    told.replies[index] = NOT_UTF8
+                    told.put(index, NOT_UTF8, is_ours=True)
         return None in told.replies
 
     def _mail(self, delivery: Delivery) -> bytes:
@@ -145,7 +161,7 @@ class Session:
                 told.accepted.append(index)
             else:
                 # 552 stays 552: here it is said of a mailbox that is full, not of too many recipients.
-                told.replies[index] = reply.to_reply()
+                told.put(index, reply.to_reply())
         return self._pipelines or bool(told.accepted)
 
     def _drain(self, answers: Iterator[ServerReply], count: int) -> bool:
@@ -175,7 +191,7 @@ class Session:
         self._sock.sendall(held)
         for index in told.accepted:
             reply = _expect(self._read(self._waits.dot), Severity.POSITIVE, Severity.TRANSIENT, Severity.PERMANENT)
-            told.replies[index] = reply.to_reply()
+            told.put(index, reply.to_reply())
         self._needs_reset = False
 
     def _expect_silence(self) -> None:

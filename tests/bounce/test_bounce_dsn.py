@@ -194,6 +194,17 @@ def test_the_remote_server_is_named_when_there_was_one(remote: str, expected: st
     assert fields["Diagnostic-Code"] == f"{kind}; 550 5.1.1 no"
 
 
+@pytest.mark.parametrize("kind", [Deferred, Failed])
+def test_what_was_found_out_here_about_a_remote_server_is_not_told_as_its_words(kind: type[Deferred | Failed]) -> None:
+    """RFC 3464 §2.3.5, §2.3.6: Remote-MTA is who reported it, and "smtp" what it said."""
+    outcome = kind(Reply(451, "4.4.1", "No connection: timed out"), "mx.example.net [192.0.2.25]:25", is_ours=True)
+    notice = failed((row(), outcome))
+    fields = report(notice)[1]
+    assert "Remote-MTA" not in fields
+    assert fields["Diagnostic-Code"] == "x-mailserv; 451 4.4.1 No connection: timed out"
+    assert "mx.example.net [192.0.2.25]:25: 451 4.4.1 No connection" in " ".join(words(notice).split())
+
+
 @pytest.mark.parametrize(
     ("parameters", "original", "expected"),
     [

@@ -180,6 +180,34 @@ def test_a_silent_server_costs_no_longer_than_its_time(moment: str) -> None:
     assert "time" in attempt.outcomes[0].reply.text
 
 
+@pytest.mark.parametrize(
+    ("script", "is_ours"),
+    [
+        ({"GREETING": ["554 5.3.2 No service"]}, True),  # told as 451: our words about its own
+        ({"GREETING": [DROP]}, True),
+        ({"MAIL": ["550 5.7.1 No"]}, False),
+        ({"MAIL": ["421 4.3.2 Going down"]}, False),
+        ({"RCPT": ["550 5.1.1 Unknown"]}, False),
+        ({"DATA": [DROP]}, True),
+        ({"DOT": ["452 4.2.2 Full"]}, False),
+        ({"DOT": [DROP]}, True),
+    ],
+)
+def test_what_was_found_out_about_a_server_is_not_told_as_its_words(
+    script: dict[str, list[Answer]], is_ours: bool
+) -> None:
+    with lmtp_sink(script) as sink:
+        (outcome,) = deliver(sink.place)
+    assert not isinstance(outcome, Delivered)
+    assert outcome.is_ours is is_ours
+
+
+def test_what_was_said_of_one_recipient_is_not_what_was_found_out_for_another() -> None:
+    with lmtp_sink({f"RCPT TO:<{CAROL}>": ["550 5.1.1 Unknown"]}) as sink:
+        found = deliver(sink.place, make_delivery("lmtp:", CAROL, "grüße@example.net"))
+    assert [outcome.is_ours for outcome in found if not isinstance(outcome, Delivered)] == [False, True]
+
+
 @pytest.mark.parametrize("answer", ["150 hm", "250-no end", "\r\n", "354 Go on"])
 def test_an_answer_that_is_none_defers_the_message(answer: str) -> None:
     with lmtp_sink({"MAIL": [answer]}) as sink:

@@ -114,13 +114,17 @@ def test_an_ehlo_refused_after_the_handshake_refuses_the_session():
             TLSWish.ALWAYS,
             "STARTTLS",
             "502 5.5.1 No",
-            Refused(Reply(451, "4.7.0", "The server answered: 502 5.5.1 No"), Step.STARTTLS),
+            Refused(Reply(451, "4.7.0", "The server answered: 502 5.5.1 No"), Step.STARTTLS, is_ours=True),
         ),
         (
             TLSWish.ALWAYS,
             "8BITMIME",
             None,
-            Refused(Reply(451, "4.7.4", "TLS is required here, but the server does not offer it"), Step.STARTTLS),
+            Refused(
+                Reply(451, "4.7.4", "TLS is required here, but the server does not offer it"),
+                Step.STARTTLS,
+                is_ours=True,
+            ),
         ),
     ],
 )
@@ -163,11 +167,14 @@ def test_auth_login_stops_where_the_server_does():
 
 def test_a_wrong_password_is_temporary_for_the_mail():
     end = play([*in_tls("AUTH PLAIN"), (PLAIN, "535 5.7.8 Bad credentials")], TLSWish.ALWAYS, LOGIN)
-    assert end == Refused(Reply(451, "4.7.0", "The server answered: 535 5.7.8 Bad credentials"), Step.AUTH)
+    assert end == Refused(
+        Reply(451, "4.7.0", "The server answered: 535 5.7.8 Bad credentials"), Step.AUTH, is_ours=True
+    )
 
 
 def test_no_mechanism_of_ours_is_temporary_for_the_mail():
-    assert play(in_tls("AUTH CRAM-MD5"), TLSWish.ALWAYS, LOGIN).reply.enhanced == "4.7.4"
+    end = play(in_tls("AUTH CRAM-MD5"), TLSWish.ALWAYS, LOGIN)
+    assert (end.reply.enhanced, end.is_ours) == ("4.7.4", True)
 
 
 def test_a_password_is_never_said_in_the_clear():
