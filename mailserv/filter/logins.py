@@ -78,9 +78,14 @@ class Logins:
         return self._judge(name, address, ip, service, session_id)
 
     def accept(self, proof: Proof, *, ip: str, service: str, session_id: str) -> LoggedIn | LoginRefused:
-        """What a mechanism has found out by itself counts as a password that was right, or wrong."""
-        address = _canonical(proof.authcid) if proof.is_good else ""
-        return self._judge(proof.authcid, lambda: address, ip, service, session_id)
+        """What a mechanism has found out by itself counts as a password that was right, or wrong. Right is it for accounts
+        only: what a plugin keeps of one may outlive it."""
+
+        def address() -> str:
+            found = _canonical(proof.authcid) if proof.is_good else ""
+            return found if found and self._store.has_account(found) else ""
+
+        return self._judge(proof.authcid, address, ip, service, session_id)
 
     def _judge(
         self, name: str, find: Callable[[], str], ip: str, service: str, session_id: str

@@ -40,7 +40,10 @@ class Credentials(Private, frozen=True):
 
 
 class Proof(Value, frozen=True):
-    """An outcome: the mechanism has found out by itself whether the client is whom it claims to be."""
+    """An outcome: the mechanism has found out by itself whether the client is whom it claims to be.
+
+    `authcid`: the address of an account; a proof of what is none is a failed login.
+    """
 
     authcid: str
     is_good: bool

@@ -103,6 +103,12 @@ def test_what_a_mechanism_has_found_out_is_a_login(server: MailServer) -> None:
         assert talk.say("AUTH XTRUSTS YWxpY2VAZXhhbXBsZS5vcmc=").startswith("535 5.7.8")
 
 
+def test_a_proof_of_what_is_no_account_is_no_login(server: MailServer) -> None:
+    with SmtpTalk(server.connect("pop3")) as talk:
+        assert talk.say("AUTH XTRUSTS bm9ib2R5QGV4YW1wbGUub3Jn").startswith("-ERR [AUTH]")
+    assert server.wait_for_log("auth_failed", login="nobody@example.org", reason="credentials")
+
+
 def test_a_mechanism_is_offered_where_it_says(server: MailServer) -> None:
     with SmtpTalk(server.connect("submission")) as talk:
         assert "AUTH PLAIN LOGIN XRAISES XLATER XLIES XTRUSTS\r\n" in talk.ask("EHLO client.example.net") + "\r\n"

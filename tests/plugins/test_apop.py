@@ -90,6 +90,16 @@ def test_a_wrong_secret_and_no_account_are_told_alike_and_count(server: MailServ
     assert server.wait_for_log("auth_failed", login=name, reason="credentials")
 
 
+def test_the_secret_of_an_account_that_was_removed_is_told_like_a_wrong_one(server: MailServer) -> None:
+    with SmtpTalk(server.connect("pop3")) as talk:
+        assert talk.say(f"APOP {ALICE} {digest(talk.greeting, 'tanstaaf')}").startswith("+OK")
+        talk.say("QUIT")
+    server.server.store.remove_account(ALICE)
+    with SmtpTalk(server.connect("pop3")) as talk:
+        assert talk.say(f"APOP {ALICE} {digest(talk.greeting, 'tanstaaf')}") == "-ERR [AUTH] Wrong name or password"
+    assert server.wait_for_log("auth_failed", login=ALICE, reason="credentials")
+
+
 def test_an_old_digest_is_no_login(server: MailServer) -> None:
     with SmtpTalk(server.connect("pop3")) as talk:
         old = digest(talk.greeting, "tanstaaf")
