@@ -10,7 +10,7 @@ from mailserv.config.problems import did_you_mean
 from mailserv.errors import StoreError
 from mailserv.logging import get_logger
 from mailserv.mail.queue_id import QueueIds
-from mailserv.mailboxes.rules import Rules
+from mailserv.mailboxes.rules import Rule, Rules
 from mailserv.mailboxes.warning import compose
 from mailserv.store.interface import NEARLY_FULL, Store, Usage
 
@@ -18,6 +18,7 @@ _log = get_logger("mailboxes")
 
 FIRST_ROUND = 60.0  # seconds after the start: not while everything else starts
 ROUND = 3600.0  # seconds from one look at all mailboxes to the next; EXPIRE tells days
+TELLING = 60.0  # seconds of one mailbox's expiry until the log says how far it is
 REST = 60.0  # seconds until a round that failed is tried again
 
 
@@ -130,15 +131,22 @@ class Keeper:
             _log.info("mailbox_nearly_full", queue_id=queue_id, account=account, octets=usage.octets, quota=quota)
 
     def _expire(self, rules: Rules, account: str, now: float) -> None:
-        def go_on() -> bool:
-            return not (self._is_stopping or self._is_open(account))
+        while self._expire_some(rules.of(account), account, now):
+            pass
 
-        rule, mailboxes = rules.of(account), self._store.mailboxes
+    def _expire_some(self, rule: Rule, account: str, now: float) -> bool:
+        """For a minute, so that the log tells of a large mailbox while it becomes smaller. Whether there was something."""
+        mailboxes, until = self._store.mailboxes, self._clock.monotonic() + TELLING
+
+        def go_on() -> bool:
+            return not (self._is_stopping or self._is_open(account)) and self._clock.monotonic() < until
+
         old = mailboxes.expire(account, now - rule.expire, go_on) if rule.expire else 0
         stay = rule.leave_on_server_max
         retrieved = mailboxes.expire_retrieved(account, now - stay, go_on) if stay else 0
         if old or retrieved:
             _log.info("mailbox_expired", account=account, old=old, retrieved=retrieved)
+        return bool(old or retrieved)
 
 
 def _tell_unknown(rules: Rules, accounts: Iterable[str]) -> None:

@@ -6,11 +6,15 @@ import poplib
 import smtplib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from random import Random
 
 import msgspec
 import pytest
 
+from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.values import Duration, Size
+from mailserv.mailboxes.keeper import Keeper
+from mailserv.mailboxes.rules import Rules
 from mailserv.settings import Mailboxes
 from mailserv.testing.clock import FakeClock
 from mailserv.testing.server import MailServer, mail_server
@@ -106,6 +110,27 @@ def test_an_open_maildrop_is_left_alone_until_it_is_closed() -> None:
         client.quit()
         pass_days(server, clock, 0.1)
         server.wait_for_log("mailbox_expired", account=ALICE)
+        assert server.mailbox(ALICE) == []
+
+
+def test_a_large_mailbox_is_told_of_while_it_becomes_smaller() -> None:
+    clock = FakeClock(1_000_000.0)
+
+    def takes_long(account: str) -> bool:
+        """Asked before each step."""
+        clock.advance(40)
+        return False
+
+    with server_with(clock, {}) as server:
+        send(server, 120)
+        clock.advance(2 * DAY)
+        rules = Rules.from_settings(Mailboxes(expire=Duration(DAY)))
+        keeper = Keeper(server.server.store, clock, rules, "mail.example.org", QueueIds(Random(1)), takes_long)
+        keeper.start()
+        keeper.reload(rules)  # at once
+        told = server.wait_for_log("mailbox_expired", 3)
+        keeper.stop()
+        assert [line["old"] for line in told] == [50, 50, 20]
         assert server.mailbox(ALICE) == []
 
 
