@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Iterator, Set
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import get_args
 
@@ -11,7 +12,7 @@ from mailserv.clock import SystemClock
 from mailserv.config import Loaded, load
 from mailserv.config.problems import did_you_mean
 from mailserv.errors import ConfigError
-from mailserv.hooks.host import SHIPPED_EXTENSIONS, Plugins, load_plugins
+from mailserv.hooks.host import GROUP, SHIPPED_EXTENSIONS, Plugins, load_plugins, plugin_files
 from mailserv.hooks.rooms import Rooms
 from mailserv.mail.route import SMTP, parse_route
 from mailserv.route.table import RoutingTable
@@ -32,7 +33,10 @@ def read(given: Path | None) -> Settings:
 
 def read_and_check(given: Path | None) -> Loaded:
     """For the server and for `check`: nothing wrong starts. Imports the enabled plugins. Raises ConfigError."""
-    return load(config_path(given), [RoutingTable.from_settings, _plugins, _plugin_sections])
+    path = config_path(given)
+    loaded = load(path, [RoutingTable.from_settings, _plugins, _plugin_sections])
+    hiding = [f"{path}: plugins.path: {each}" for each in _hiding(loaded.settings)]
+    return Loaded(loaded.settings, [*loaded.warnings, *hiding])
 
 
 def _plugins(settings: Settings) -> None:
@@ -74,6 +78,14 @@ def _services(settings: Settings, listeners: Container[str]) -> Iterator[str]:
         is_plugin = block.service in settings.plugins.enabled and block.service not in get_args(Service)
         if is_plugin and block.service not in listeners:
             yield f'listen: the plugin "{block.service}" has no service'
+
+
+def _hiding(settings: Settings) -> Iterator[str]:
+    """A file may be meant to, or be called so by chance: then that plugin is missed, and nothing says so."""
+    installed = {entry.name for entry in entry_points(group=GROUP)}
+    for file in plugin_files(settings.plugins.path):
+        if file.stem in installed:
+            yield f"{file} goes before the installed plugin of that name"
 
 
 def _plugin_sections(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from mailserv.cli.config import DEFAULT, config_path, read
 from mailserv.clock import Clock, SystemClock
 from mailserv.errors import ConfigError
-from mailserv.hooks.host import GROUP, SHIPPED_EXTENSIONS, Plugins, available_plugins, load_plugins
+from mailserv.hooks.host import GROUP, SHIPPED_EXTENSIONS, Plugins, available_plugins, load_plugins, plugin_files
 from mailserv.hooks.rooms import Rooms
 from mailserv.hooks.specs import KINDS
 from mailserv.settings import Settings
@@ -44,9 +44,8 @@ def installed() -> dict[str, Found]:
 
 def all_found(settings: Settings) -> dict[str, Found]:
     """The installed ones, and the files in `[plugins] path`, which go before them. By name, in the order of the alphabet."""
-    path = settings.plugins.path
-    files = sorted(path.glob("*.py")) if path is not None and path.is_dir() else []
-    found = installed() | {file.stem: Found(file.stem, "", "", str(file), None) for file in files}
+    files = {file.stem: Found(file.stem, "", "", str(file), None) for file in plugin_files(settings.plugins.path)}
+    found = installed() | files
     return dict(sorted(found.items()))
 
 

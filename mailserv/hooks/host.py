@@ -269,10 +269,14 @@ def available_plugins(path: Path | None) -> dict[str, Callable[[], Any]]:
     found: dict[str, Callable[[], Any]] = {}
     for entry in entry_points(group=GROUP):
         found[entry.name] = _entry_loader(entry)
-    if path is not None and path.is_dir():
-        for file in sorted(path.glob("*.py")):
-            found[file.stem] = _file_loader(file)
+    for file in plugin_files(path):
+        found[file.stem] = _file_loader(file)
     return found
+
+
+def plugin_files(path: Path | None) -> list[Path]:
+    """The plugins of `[plugins] path`, which are single files."""
+    return sorted(path.glob("*.py")) if path is not None and path.is_dir() else []
 
 
 def _itself(plugin: type) -> type:

@@ -124,6 +124,21 @@ def test_check_says_good_and_warns(mailserv: Command) -> None:
     assert ran.err.startswith(f'warning: {mailserv.config}:1: hostname: "mail" is no full name')
 
 
+def test_check_warns_of_a_plugin_file_that_is_used_in_place_of_an_installed_plugin(
+    mailserv: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    for name in ("dnsbl", "ours", "size"):
+        (folder / f"{name}.py").write_text("class Plugin:\n    def __init__(self, settings, services): pass\n")
+    mailserv.config.write_text(
+        f'{mailserv.config.read_text()}[plugins]\npath = "plugins"\nenabled = ["dnsbl", "ours"]\n'
+    )
+    ran = mailserv("check")
+    told = f"warning: {mailserv.config}: plugins.path: {folder}/%s.py goes before the installed plugin of that name\n"
+    assert (ran.code, ran.err) == (0, told % "dnsbl" + told % "size")
+
+
 def test_check_tells_every_problem(mailserv: Command) -> None:
     mailserv.config.write_text(
         'hostname = "mail.example.org"\n[plugins]\nenabled = ["no_such"]\n[plugin.no_such]\n[plugin.x]\n'
