@@ -36,6 +36,7 @@ class LmtpSink:
         self._script = {key: list(answers) for key, answers in script.items()}
         self._offers = offers
         self.before_the_dot = b""  # sent when the first line of the content is here
+        self.ends_before_the_dot = False  # the connection, once that was sent
         self.messages: list[Taken] = []
         self.commands: list[str] = []
         self.connections: list[socket.socket] = []
@@ -95,6 +96,8 @@ class LmtpSink:
                 if self._say(sock, command, "354 Go on" if rcpts else "503 5.5.1 No valid recipients"):
                     first = next(lines, b"")
                     sock.sendall(self.before_the_dot)
+                    if self.ends_before_the_dot:
+                        raise _Gone
                     self.messages.append(Taken(mail, tuple(rcpts), _content(chain([first], lines))))
                     for _ in rcpts:
                         self._say(sock, "DOT", "250 2.0.0 Saved")

@@ -122,6 +122,8 @@ class _Batch:
                 refusal = self._open(place)
                 if refusal is None and self._session:
                     self._session.carry(delivery, told)
+                    if not self._session.in_order:
+                        self.end()  # it may answer once more, and that would be taken for the next message's
                     return True
                 told.rest(_for_now(refusal), is_ours=True)
             except ServerClosed as closed:

@@ -19,6 +19,8 @@ READ_SIZE = 65_536  # octets asked for at once
 SEND_SIZE = 256 * 1024  # octets of content sent at once; a small message goes with its dot
 FAREWELL = 2.0  # seconds for QUIT, whose reply changes nothing
 NOT_BINARY = Reply(554, "5.6.1", "The server of this recipient takes no binary content")
+OF_ONE = (".1.", ".2.")  # what is said of an address or a mailbox (RFC 3463 §3.2, §3.3), and so of one recipient
+UNHEARD = Reply(451, "4.5.0", "The server refused another recipient in the middle of the content")
 NOT_UTF8 = Reply(553, "5.6.7", "The server of this recipient takes no internationalised addresses")
 
 
@@ -76,7 +78,7 @@ class Session:
         self._waits = waits
         self._reader = ReplyReader()
         self._offers: dict[str, str] = {}
-        self._in_order = False  # the server waits for a command
+        self.in_order = False  # the server waits for a command; otherwise only `end` is of use
         self._needs_reset = False
         self.carried = 0  # messages
 
@@ -91,15 +93,15 @@ class Session:
         for line in hello.lines[1:]:
             keyword, _, value = line.partition(" ")
             self._offers[keyword.upper()] = value
-        self._in_order = True
+        self.in_order = True
         return None
 
     def carry(self, delivery: Delivery, told: Told) -> None:
         """One transaction. Whatever raises, `told` has the answers that came before it."""
-        self._in_order = False
+        self.in_order = False
         self.carried += 1
         if not self._can_take(delivery, told):
-            self._in_order = True
+            self.in_order = True
             return
         if self._needs_reset:
             (reset,) = self._ask([b"RSET\r\n"])
@@ -108,9 +110,8 @@ class Session:
         wanted = [index for index, reply in enumerate(told.replies) if reply is None]
         rcpts = [b"RCPT TO:<%s>\r\n" % str(delivery.rows[index].forward_path).encode() for index in wanted]
         answers = self._ask([self._mail(delivery), *rcpts, b"DATA\r\n"])
-        if self._take_recipients(answers, wanted, told):
-            self._take_content(next(answers), delivery, told)
-        self._in_order = True
+        has_data = self._take_recipients(answers, wanted, told)
+        self.in_order = not has_data or self._take_content(next(answers), delivery, told)
 
     def ask_about(self, address: Address) -> Reply:
         """What the server says to a RCPT, in a transaction from the null reverse-path that is not gone on with."""
@@ -123,8 +124,8 @@ class Session:
     def end(self) -> None:
         """QUIT where it would be understood, and close. Idempotent."""
         with suppress(OSError, ProtocolError, ServerClosed):
-            if self._in_order:
-                self._in_order = False
+            if self.in_order:
+                self.in_order = False
                 self._sock.settimeout(FAREWELL)
                 self._sock.sendall(b"QUIT\r\n")
                 self._read(FAREWELL)
@@ -170,37 +171,60 @@ class Session:
             next(answers)
         return True
 
-    def _take_content(self, data: ServerReply, delivery: Delivery, told: Told) -> None:
+    def _take_content(self, data: ServerReply, delivery: Delivery, told: Told) -> bool:
+        """The answer to DATA, and those to the content. Whether the server waits for a command now."""
         _expect(data, Severity.INTERMEDIATE, Severity.TRANSIENT, Severity.PERMANENT)
         if data.severity is not Severity.INTERMEDIATE:
             told.rest(data.to_reply())
-            return
+            return True
         if not told.accepted:
             raise ProtocolError("DATA was accepted without a recipient")  # RFC 2033 §4.2 forbids it: leave
         if not self._reader.is_empty:
             raise ProtocolError("a reply came before the content")  # it would count as the answer to the dot
-        self._sock.settimeout(self._waits.command)
         held = b""
         for block in stuff(delivery.content.blocks()):
             if held and len(held) + len(block) > SEND_SIZE:
-                self._sock.sendall(held)
+                if self._is_refused_after(held):
+                    self._take_early(told)
+                    return False
                 held = b""
-                self._expect_silence()
             held += block
         told.dot_sent = True  # even when sending it fails, nobody can tell how much got through
-        self._sock.sendall(held)
+        self._send(held)
         for index in told.accepted:
             reply = _expect(self._read(self._waits.dot), Severity.POSITIVE, Severity.TRANSIENT, Severity.PERMANENT)
             told.put(index, reply.to_reply())
         self._needs_reset = False
+        return True
 
-    def _expect_silence(self) -> None:
-        """An answer in the middle of the content would count as the first recipient's, and each other one as the next's."""
+    def _is_refused_after(self, piece: bytes) -> bool:
+        """Send content without its dot. Whether an answer has come meanwhile; the server may have closed behind it, too."""
+        try:
+            self._send(piece)
+        except OSError:
+            if not self._has_answered():
+                raise
+        return self._has_answered()
+
+    def _has_answered(self) -> bool:
         self._sock.settimeout(0)
-        with suppress(BlockingIOError):
-            self._sock.recv(1, socket.MSG_PEEK)
-            raise ProtocolError("an answer or the end came before the dot")
-        self._sock.settimeout(self._waits.command)
+        with suppress(OSError):  # nothing has come, or the connection is gone: whoever sends next hears of that
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        return False
+
+    def _take_early(self, told: Told) -> None:
+        """Answers before the dot are refusals, for without it nothing can have been taken: one for each recipient, in order
+        as ever, or one for all who are left. Raises ProtocolError for any other."""
+        left = list(told.accepted)
+        reply: ServerReply | None = self._read(self._waits.command)
+        while reply and left:
+            refusal = _expect(reply, Severity.TRANSIENT, Severity.PERMANENT).to_reply()
+            told.put(left.pop(0), refusal)
+            reply = self._reader.next()
+        if refusal.enhanced[1:4] in OF_ONE:
+            told.rest(UNHEARD, is_ours=True)
+        else:
+            told.rest(refusal)
 
     @property
     def _pipelines(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import smtplib
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +99,60 @@ def test_a_reply_that_came_before_the_content_is_no_answer_to_its_dot() -> None:
         assert said(found) == ["Deferred 451 4.5.0"]
 
 
-def test_an_answer_in_the_middle_of_the_content_is_no_recipients_answer() -> None:
-    parts = tuple((b"x" * 70 + b"\r\n") * 1000 for _ in range(250))  # more than the buffers of both sides hold
+# More than the buffers of both sides hold.
+LARGE = Blocks(tuple((b"x" * 70 + b"\r\n") * 1000 for _ in range(250)))
+
+
+def test_a_yes_in_the_middle_of_the_content_is_no_recipients_answer() -> None:
     with lmtp_sink({"DOT": ["250 2.0.0 Saved", "452 4.2.2 Full"]}) as sink:
         sink.before_the_dot = b"250 2.0.0 Saved already\r\n"
-        found = deliver(sink.place, make_delivery("lmtp:", BOB, CAROL, content=Blocks(parts)))
+        found = deliver(sink.place, make_delivery("lmtp:", BOB, CAROL, content=LARGE))
     assert said(found) == ["Deferred 451 4.5.0"] * 2
     assert sink.messages == []
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("over", ["TCP", "Unix"])
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("552 5.3.4 Too big", ["Failed 552 5.3.4"] * 2),
+        ("552-5.3.4 Too\r\n552 5.3.4 big", ["Failed 552 5.3.4"] * 2),
+        ("452 4.3.1 No room", ["Deferred 452 4.3.1"] * 2),
+        ("421 4.3.2 Going down", ["Deferred 421 4.3.2"] * 2),
+        ("452 4.2.2 Full\r\n552 5.2.3 Too big for her", ["Deferred 452 4.2.2", "Failed 552 5.2.3"]),
+        ("552 5.2.2 Over quota", ["Failed 552 5.2.2", "Deferred 451 4.5.0"]),  # his, and nobody else's
+    ],
+)
+def test_a_refusal_in_the_middle_of_the_content_is_heard(
+    tmp_path: Path, answer: str, expected: list[str], over: str, ends: bool
+) -> None:
+    with lmtp_sink(path=tmp_path / "lmtp" if over == "Unix" else None) as sink:
+        sink.before_the_dot = answer.encode() + b"\r\n"
+        sink.ends_before_the_dot = ends
+        found = deliver(sink.place, make_delivery("lmtp:", BOB, CAROL, content=LARGE))
+    assert said(found) == expected
+    assert sink.messages == []
+
+
+def test_a_connection_that_ends_in_the_middle_of_the_content_without_a_word_is_only_lost() -> None:
+    with lmtp_sink() as sink:
+        sink.ends_before_the_dot = True
+        assert said(deliver(sink.place, make_delivery("lmtp:", content=LARGE))) == ["Deferred 451 4.4.2"]
+
+
+def test_after_a_refusal_in_the_middle_of_the_content_the_next_message_has_a_connection_of_its_own() -> None:
+    def batch() -> Iterator[Delivery]:
+        yield make_delivery("lmtp:", content=LARGE)
+        sink.before_the_dot = b""
+        yield make_delivery("lmtp:", queue_id="Q2")
+
+    with lmtp_sink() as sink:
+        sink.before_the_dot = b"552 5.3.4 Too big\r\n"
+        transport = make_transport("lmtp", {"to": sink.place})
+        found = [attempt.outcomes[0] for attempt in transport.deliver(batch())]
+        assert said(found) == ["Failed 552 5.3.4", "Delivered 250 2.0.0"]
+        assert len(sink.connections) == 2
 
 
 # A server that goes away.
