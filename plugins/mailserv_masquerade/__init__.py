@@ -40,11 +40,12 @@ class Plugin:
 
     @hookimpl
     def rewrite_sender(self, delivery: Delivery) -> Address | None:
-        """An address of its own goes before its domain. The null one has none (RFC 5321 §4.5.5)."""
+        """An address of its own, also of the same without its tag, goes before its domain. The null one has none (RFC 5321
+        §4.5.5). The tag is not told with it: whoever reads there may know no tags, and a bounce would be refused."""
         reverse_path = delivery.reverse_path
         if reverse_path.is_null:
             return None
-        told = self._addresses.get(reverse_path.key)
+        told = self._addresses.get(reverse_path.key) or self._addresses.get(reverse_path.without_subaddress.key)
         if told is not None:
             return told
         domain = self._domains.find(reverse_path.domain)

@@ -49,4 +49,5 @@ class Plugin:
         """The null reverse-path is nobody's: what it carries takes the usual way."""
         if reverse_path.is_null or self._keep.find(address.domain):
             return None
-        return self._addresses.get(reverse_path.key) or self._domains.find(reverse_path.domain)
+        own = self._addresses.get(reverse_path.key) or self._addresses.get(reverse_path.without_subaddress.key)
+        return own or self._domains.find(reverse_path.domain)

@@ -11,7 +11,7 @@ from mailserv.testing.server import mail_server
 from mailserv.testing.sink import ScriptedMX
 
 SETTINGS = {
-    "addresses": {"root@db1.internal": "ops@example.org"},
+    "addresses": {"root@db1.internal": "ops@example.org", "root+disk@db1.internal": "disks@example.org"},
     "domains": {".internal": "example.org", ".lab.internal": "lab.example.org", "Internal": "example.net"},
 }
 
@@ -21,6 +21,9 @@ SETTINGS = {
     [
         ("root@db1.internal", "ops@example.org"),
         ("ROOT@DB1.Internal", "ops@example.org"),
+        ("Root+tag@db1.internal", "ops@example.org"),
+        ("root+disk@db1.internal", "disks@example.org"),
+        ("backup+tag@db1.internal", "backup+tag@example.org"),
         ("Backup@db1.internal", "Backup@example.org"),
         ("x@a.b.internal", "x@example.org"),
         ("x@pc.lab.internal", "x@lab.example.org"),

@@ -16,7 +16,7 @@ from mailserv.testing.server import mail_server
 from mailserv.testing.sink import ScriptedMX
 
 SETTINGS = {
-    "addresses": {"Boss@shop.example": "smtp:[192.0.2.1]:587"},
+    "addresses": {"Boss@shop.example": "smtp:[192.0.2.1]:587", "boss+ads@shop.example": "smtp:[192.0.2.3]:587"},
     "domains": {"shop.example": "smtp:[192.0.2.2]:587", ".shop.example": "smtp:relay.example"},
     "keep": [".inside.example"],
 }
@@ -28,7 +28,10 @@ TEXT = b"Subject: x\r\n\r\nx\r\n"
     ("reverse_path", "forward_path", "route"),
     [
         ("boss@shop.example", "x@far.example", "smtp:[192.0.2.1]:587"),
+        ("Boss+tag@shop.example", "x@far.example", "smtp:[192.0.2.1]:587"),
+        ("boss+ads@shop.example", "x@far.example", "smtp:[192.0.2.3]:587"),
         ("clerk@shop.example", "x@far.example", "smtp:[192.0.2.2]:587"),
+        ("clerk+tag@shop.example", "x@far.example", "smtp:[192.0.2.2]:587"),
         ("clerk@web.shop.example", "x@far.example", "smtp:relay.example"),
         ("clerk@shop.example", "x@pc.inside.example", None),
         ("clerk@myshop.example", "x@far.example", None),
