@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import HashingError, InvalidHashError, VerificationError
 from argon2.low_level import error_to_str
 
 from mailserv.cores import roam
@@ -26,13 +26,24 @@ _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$tthrLubG1toYe8WbsgBijw$UxbKbtqrSMz4jIX
 _NO_ROOM = frozenset(map(error_to_str, (-22, -33)))  # ARGON2_MEMORY_ALLOCATION_ERROR, ARGON2_THREAD_FAIL
 
 
-def hash_password(password: str) -> str:
-    """The hash to store. Takes some 20 ms. Any thread."""
-    return _hashing.submit(_hasher.hash, _octets(password)).result()
+class Maker(Protocol):
+    """What of argon2's PasswordHasher is used to make a hash."""
+
+    def hash(self, password: bytes, /) -> str:
+        """The hash, or HashingError."""
+        ...
+
+
+def hash_password(password: str, *, maker: Maker = _hasher) -> str:
+    """The hash to store. Takes some 20 ms. Any thread. Raises StoreUnavailable when the machine has no room for it."""
+    try:
+        return _hashing.submit(maker.hash, _octets(password)).result()
+    except HashingError as error:
+        raise StoreUnavailable(f"a password cannot be hashed now: {error}") from error
 
 
 class Hasher(Protocol):
-    """What of argon2's PasswordHasher is used here."""
+    """What of it is used to check one."""
 
     def verify(self, hash: str, password: bytes, /) -> bool:
         """True, or VerificationError or InvalidHashError."""

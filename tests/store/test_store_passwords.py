@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError
+from argon2.exceptions import HashingError, VerificationError
 from argon2.low_level import error_to_str
 
 from mailserv.errors import StoreUnavailable
@@ -44,6 +44,16 @@ def test_where_there_is_no_room_for_it_nobody_is_told_that_the_password_is_wrong
 
     with pytest.raises(StoreUnavailable, match="cannot be checked now"):
         verify_password(stored, "correct horse", hasher=Exhausted())
+
+
+@pytest.mark.parametrize("code", [-22, -33])
+def test_where_there_is_no_room_for_it_no_hash_is_made_and_that_is_said(code: int) -> None:
+    class Exhausted:
+        def hash(self, password: bytes) -> str:
+            raise HashingError(error_to_str(code))
+
+    with pytest.raises(StoreUnavailable, match=f"^a password cannot be hashed now: {error_to_str(code)}$"):
+        hash_password("correct horse", maker=Exhausted())
 
 
 def test_an_unknown_account_costs_the_same_work() -> None:
