@@ -103,13 +103,13 @@ class ClientConnection:
     def read(self, step: Step) -> ServerReply:
         """The next reply. The deadline is for the reply as a whole: a server that drips octets gains nothing."""
         self._step = step
-        reply = self._read(step)
+        reply = self._reader.next()
+        if reply is None:
+            reply = self._wait_for(step)
         self._is_proven = self.is_secure
         return reply
 
-    def _read(self, step: Step) -> ServerReply:
-        if (reply := self._reader.next()) is not None:
-            return reply
+    def _wait_for(self, step: Step) -> ServerReply:
         deadline = self._clock.monotonic() + self._timeouts.of(step)
         while True:
             wait = deadline - self._clock.monotonic()

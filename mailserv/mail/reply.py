@@ -18,13 +18,8 @@ class Severity(Enum):
 
     __hash__ = object.__hash__  # by identity, as equality is: Enum's own costs a Python call on every look-up
 
-    @classmethod
-    def of(cls, code: int) -> Severity:
-        """Of a reply code. Raises KeyError for one that is none."""
-        return _SEVERITIES[code // 100]
 
-
-_SEVERITIES = {each.value: each for each in Severity}  # a call of the Enum takes longer
+SEVERITIES = {each.value: each for each in Severity}  # by the first digit; a call of the Enum takes longer
 
 
 class Reply(Value, frozen=True):
@@ -36,7 +31,7 @@ class Reply(Value, frozen=True):
 
     @property
     def severity(self) -> Severity:
-        return _SEVERITIES[self.code // 100]
+        return SEVERITIES[self.code // 100]
 
     @property
     def is_positive(self) -> bool:

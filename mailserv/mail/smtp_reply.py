@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from mailserv.errors import ProtocolError
 from mailserv.mail.fields import printable
-from mailserv.mail.reply import Reply, Severity
+from mailserv.mail.reply import SEVERITIES, Reply, Severity
 from mailserv.mail.value import Value
 
 __all__ = ["ProtocolError", "ReplyReader", "ServerReply"]  # the error, too: a plugin that reads replies catches it
@@ -29,7 +29,7 @@ class ServerReply(Value, frozen=True):
 
     @property
     def severity(self) -> Severity:
-        return Severity.of(self.code)
+        return SEVERITIES[self.code // 100]
 
     def to_reply(self) -> Reply:
         """The reply as a value that may be logged, stored and shown: one printable ASCII line of at most MAX_TEXT.

@@ -42,12 +42,12 @@ def examine(blocks: Iterable[bytes]) -> ContentFacts:
 def _has_long_line(block: bytes, column: int) -> bool:
     """Whether two line ends lie too far apart, with `column` octets before this block: one step for each 1,000 octets."""
     longest = MAX_TEXT_LINE + 2  # with its CRLF
-    start = -column
-    while len(block) - start > longest:
-        newline = block.rfind(b"\n", max(start, 0), max(start + longest, 0))
+    start, end = 0, longest - column
+    while end < len(block):
+        newline = block.rfind(b"\n", start, end) if end > 0 else -1
         if newline < 0:
             return True
-        start = newline + 1
+        start, end = newline + 1, newline + 1 + longest
     return False
 
 

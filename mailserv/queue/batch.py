@@ -296,8 +296,9 @@ def _is_outcome(given: object) -> bool:
     """What is none would break the settling of its row, and each repair of that: nobody would ever give it up."""
     if not isinstance(given, Outcome) or not isinstance(given.reply, Reply):
         return False
-    texts = (given.reply.enhanced, given.reply.text, given.remote)
-    return isinstance(given.reply.code, int) and all(isinstance(text, str) for text in texts)
+    reply = given.reply
+    is_reply = isinstance(reply.code, int) and isinstance(reply.enhanced, str) and isinstance(reply.text, str)
+    return is_reply and isinstance(given.remote, str)
 
 
 def _all(delivery: Delivery, outcome: Outcome) -> Attempt:
