@@ -36,7 +36,7 @@ def measure(peer: Peer, cell: str, options: Options) -> Iterable[tuple[str, Valu
         wait_until(lambda: server.delivered() == first.messages, LOAD_SECONDS, "the warm-up is in the mailbox")
         with metered(server.tree) as meter:
             with probes(server.smtp, MAILBOX, load) as probed:
-                started = time.monotonic()  # their programs run by now
+                started = time.monotonic()  # the probes run by now
                 accepted = smtp_source(server.smtp, MAILBOX, load)
             total = load.messages + len(probed.seconds)
             wait_until(lambda: server.delivered() >= first.messages + total, LOAD_SECONDS, f"all {total} delivered")

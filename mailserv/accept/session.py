@@ -205,7 +205,7 @@ class SmtpSession:
             path = str(self._transaction.envelope.reverse_path)
             self._log_refused("rcpt", answer, reverse_path=path, forward_path=str(event.forward_path))
             self._tally.strays += answer.enhanced == reply.UNKNOWN_USER.enhanced or answer is reply.RELAY_DENIED
-            if self._tally.strays >= self._limits.unknown_recipients and not self._is_lmtp:  # that's no guesser
+            if self._tally.strays >= self._limits.unknown_recipients and not self._is_lmtp:  # no stranger
                 self._end_for("relaying" if answer is reply.RELAY_DENIED else "unknown recipients")
 
     def _on_data(self, _: commands.Data) -> Asking[None]:

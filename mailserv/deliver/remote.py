@@ -101,12 +101,11 @@ class Conversation:
         while not transaction.is_over:
             if commands := transaction.commands():
                 connection.send(commands, transaction.awaits or Step.MAIL)
-            if transaction.go_ahead:
-                if transaction.wants_content:
-                    self._send_content(exchange)
-                else:
-                    connection.send(LONE_DOT, Step.DOT)
-                    transaction.content_sent()
+            if transaction.wants_content:
+                self._send_content(exchange)
+            elif transaction.wants_lone_dot:
+                connection.send(LONE_DOT, Step.DOT)
+                transaction.content_sent()
             if step := transaction.awaits:
                 transaction.take(connection.read(step))
 

@@ -14,9 +14,7 @@ from mailserv.net.census import Census, Seat
 from mailserv.net.connection import Connection
 
 SHED_AFTER = 5.0  # seconds: a session that has done nothing for so long may lose its place to a new one
-STALLED_AFTER = (
-    120.0  # seconds: the same for one that has begun MAIL, of which no content has come to its end since then
-)
+STALLED_AFTER = 120.0  # seconds: the same for one that has begun MAIL, and of which no content has come to its end
 STRESS_SHARE = 0.8  # of all places taken: from then on waits for a command are short (docs/decisions/0013)
 
 

@@ -101,7 +101,7 @@ class Transaction:
         self._awaited: deque[tuple[Step, int]] = deque()
         self._pipelining = pipelining
         self._accepted: list[int] = []
-        self.go_ahead = False  # 354 was said, or none is needed, and the content has not been sent
+        self._go_ahead = False  # 354 was said, or none is needed, and the content has not been sent
         self.replies: list[Reply | None] = [None] * len(rcpts)
         self.closing: Reply | None = None  # the 421, if there was one
         self.closed_at: Step | None = None  # the step that it answered
@@ -115,11 +115,11 @@ class Transaction:
 
     @property
     def wants_content(self) -> bool:
-        return self.go_ahead and bool(self._accepted)
+        return self._go_ahead and bool(self._accepted)
 
     @property
     def wants_lone_dot(self) -> bool:
-        return self.go_ahead and not self._accepted
+        return self._go_ahead and not self._accepted
 
     @property
     def is_taken(self) -> bool:
@@ -129,7 +129,7 @@ class Transaction:
     @property
     def is_over(self) -> bool:
         """Nothing more is to be sent or heard, or the server has said 421."""
-        return self.closing is not None or not (self._to_send or self._awaited or self.go_ahead)
+        return self.closing is not None or not (self._to_send or self._awaited or self._go_ahead)
 
     def commands(self) -> bytes:
         """What to send now: the whole group with pipelining, one command without (RFC 2920 §3.1)."""
@@ -142,7 +142,7 @@ class Transaction:
 
     def content_sent(self) -> None:
         """The dot is on its way: from now on the message may have been taken."""
-        self.go_ahead = False
+        self._go_ahead = False
         self.dot_sent = True
         self.needs_reset = False
         self._awaited.append((Step.DOT, 0))
@@ -151,7 +151,7 @@ class Transaction:
         """A reply that came before the dot. A refusal is one, for without its dot the content can't have been taken."""
         if reply.severity is Severity.POSITIVE or reply.severity is Severity.INTERMEDIATE:
             raise ProtocolError("a reply came before the content")  # a refusal after the dot would count as nothing
-        self.go_ahead = False
+        self._go_ahead = False
         if reply.code == 421:
             self._close(Step.BLOCK, reply.to_reply())
         else:
@@ -173,7 +173,7 @@ class Transaction:
             case Step.RCPT:
                 self._take_rcpt(reply, index)
                 if self.in_chunks and not self._to_send and not self._awaited:
-                    self.go_ahead = bool(self._accepted)
+                    self._go_ahead = bool(self._accepted)
             case Step.DATA:
                 self._take_data(reply)
             case Step.DOT:
@@ -202,8 +202,8 @@ class Transaction:
             self._to_send.clear()  # nobody is left to send it to
 
     def _take_data(self, reply: ServerReply) -> None:
-        self.go_ahead = reply.severity is Severity.INTERMEDIATE
-        if self.go_ahead:
+        self._go_ahead = reply.severity is Severity.INTERMEDIATE
+        if self._go_ahead:
             self.needs_reset = False  # its dot ends the transaction, whatever the answer (RFC 5321 §4.1.1.4)
         else:
             self._answer_accepted(reply.to_reply())
