@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -59,7 +60,7 @@ class Resolver:
 
     `nameservers` are "ip", "ip:port" or "[v6]:port"; none: the system's. `timeout`: seconds for one question, all tries
     together. Names are absolute: search domains are never used. CNAMEs are followed, truncated answers fetched by TCP.
-    Every method raises ResolverError for SERVFAIL, timeout and a missing server, and never for a fact.
+    Every method that asks raises ResolverError for SERVFAIL, timeout and a missing server, and never for a fact.
     """
 
     def __init__(
@@ -79,6 +80,15 @@ class Resolver:
         self._lock = threading.Lock()
         self._cache: OrderedDict[tuple[str, str], _Records] = OrderedDict()
         self._stub: dns.resolver.Resolver | None = None
+        self._read: object = None  # which resolv.conf the stub was made from
+
+    def use(self, nameservers: Sequence[str], timeout: float) -> None:
+        """Ask these from the next question on. What others have said is forgotten: they may know other names."""
+        with self._lock:
+            self._nameservers = tuple(nameservers)
+            self._timeout = timeout
+            self._stub = None
+            self._cache.clear()
 
     def mx(self, domain: str) -> MxAnswer:
         """The domain's MX records, best (lowest) preference first, equals by name (RFC 5321 §5.1)."""
@@ -147,16 +157,30 @@ class Resolver:
         return _Records(texts, exists=True, expires=now + min(answer.chaining_result.minimum_ttl, LONGEST_TTL))
 
     def _resolver(self) -> dns.resolver.Resolver:
-        """Made at the first question, so that a machine without /etc/resolv.conf fails there, as temporary trouble."""
+        """Made at the first question, so that a machine without /etc/resolv.conf fails there, as temporary trouble; and anew
+        when that file has changed: in another network there are other name servers."""
         with self._lock:
-            if self._stub is None:
-                stub = dns.resolver.Resolver(self._resolv_conf, configure=not self._nameservers)
-                if self._nameservers:
-                    stub.nameservers = [_server(text) for text in self._nameservers]
-                stub.lifetime = self._timeout
-                stub.timeout = min(TRY_TIMEOUT, self._timeout)
-                self._stub = stub
+            read = None if self._nameservers else _state_of(self._resolv_conf)
+            if self._stub is None or (read is not None and read != self._read):
+                self._stub, self._read = self._made(), read
             return self._stub
+
+    def _made(self) -> dns.resolver.Resolver:
+        stub = dns.resolver.Resolver(self._resolv_conf, configure=not self._nameservers)
+        if self._nameservers:
+            stub.nameservers = [_server(text) for text in self._nameservers]
+        stub.lifetime = self._timeout
+        stub.timeout = min(TRY_TIMEOUT, self._timeout)
+        return stub
+
+
+def _state_of(path: str) -> object:
+    """Another one when the file was written or replaced; None while it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _server(text: str) -> dns.nameserver.Nameserver:

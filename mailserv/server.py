@@ -145,6 +145,9 @@ class Server:
         merged = as_reloaded(self.settings, settings)
         policies = policies_of_hops(merged)
         contexts = self._contexts(merged, certificates(merged))
+        if merged.dns != self.settings.dns:
+            self._resolver.use(merged.dns.nameservers, merged.dns.timeout)
+        raise_file_limit(merged)
         self.settings = merged
         self._smtp, self._pop3 = contexts
         self._set_limits(merged)

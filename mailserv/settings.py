@@ -115,7 +115,9 @@ class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         14_400
     )
     workers: Annotated[int, Meta(ge=1, le=1000, description="delivery threads")] = 20
-    connections_per_destination: Annotated[int, Meta(ge=1, description="at once to one destination")] = 2
+    connections_per_destination: Annotated[
+        int, Meta(ge=1, description="at once to one destination at first, 5 where it goes well; 1 stays 1")
+    ] = 2
     trace_days: Annotated[int, Meta(ge=1, description="days that every message's trace is kept")] = 30
 
 

@@ -112,6 +112,27 @@ def test_without_a_list_of_its_own_the_system_is_asked(zone, tmp_path):
     assert resolver.addresses("mx") == (), "search domains are never used"
 
 
+def test_the_system_s_list_is_read_again_when_it_has_changed(tmp_path):
+    """A machine that has moved to another network: its old name servers would never answer again."""
+    path = tmp_path / "resolv.conf"
+    path.write_text("nameserver 192.0.2.1\n")
+    resolver = Resolver(resolv_conf=str(path))
+    stub = resolver._resolver()
+    assert resolver._resolver() is stub, "nothing is read while nothing changes"
+    path.write_text("nameserver 192.0.2.22\n")
+    assert resolver._resolver().nameservers == ["192.0.2.22"]
+    path.unlink()
+    assert resolver._resolver().nameservers == ["192.0.2.22"], "it is being replaced, most likely"
+
+
+def test_other_name_servers_are_asked_anew(zone):
+    with FakeZone({"bare.example": ["A 192.0.2.77"]}) as other:
+        resolver = Resolver([zone.nameserver], timeout=5)
+        assert resolver.addresses("bare.example") == ("192.0.2.9",)
+        resolver.use([other.nameserver], 5)
+        assert resolver.addresses("bare.example") == ("192.0.2.77",)
+
+
 def test_trouble_in_one_address_family_is_forgiven():
     with FakeZone({"v4.example": ["A 192.0.2.5"]}) as zone:
         resolver = _OneFamilyFails([zone.nameserver])

@@ -197,7 +197,7 @@ def _words(error: Exception) -> str:
 
 
 class IdleConnections:
-    """Open sessions between two batches, by destination. Any thread.
+    """Open sessions between two batches, by their way: the destination, and how one wanted to speak with it. Any thread.
 
     The last one in is the first one out. A timer runs only while something is idle, and says QUIT to what got too old.
     """
@@ -207,25 +207,25 @@ class IdleConnections:
         self._idle_seconds = idle_seconds
         self._max_idle = max_idle
         self._lock = threading.Lock()
-        self._idle: list[tuple[str, ClientConnection]] = []  # oldest first
+        self._idle: list[tuple[object, ClientConnection]] = []  # oldest first
         self._timer: threading.Timer | None = None
         self._closed = False
 
-    def put(self, next_hop: str, connection: ClientConnection) -> None:
+    def put(self, way: object, connection: ClientConnection) -> None:
         """Keep a healthy connection; when there are too many, or after `close`, one ends instead."""
         connection.idle_since = self._clock.monotonic()
         connection.was_idle = True
         with self._lock:
-            self._idle.append((next_hop, connection))
+            self._idle.append((way, connection))
             surplus = self._idle if self._closed else self._idle[: -self._max_idle]
             self._idle = [] if self._closed else self._idle[-self._max_idle :]
             self._set_timer()
         for _, old in surplus:
             old.quit(wait=False)
 
-    def get(self, next_hop: str) -> ClientConnection | None:
+    def get(self, way: object) -> ClientConnection | None:
         """A connection that is still good, taken out; those that turn out to be dead are closed on the way."""
-        while (connection := self._pop(next_hop)) is not None:
+        while (connection := self._pop(way)) is not None:
             if connection.is_quiet() and self._clock.monotonic() - connection.idle_since < self._idle_seconds:
                 return connection
             connection.quit(wait=False)
@@ -257,10 +257,10 @@ class IdleConnections:
         with self._lock:
             return len(self._idle)
 
-    def _pop(self, next_hop: str) -> ClientConnection | None:
+    def _pop(self, way: object) -> ClientConnection | None:
         with self._lock:
             for index in range(len(self._idle) - 1, -1, -1):
-                if self._idle[index][0] == next_hop:
+                if self._idle[index][0] == way:
                     return self._idle.pop(index)[1]
         return None
 

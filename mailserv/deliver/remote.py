@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -46,12 +46,22 @@ class Conversation:
     again here: without a reply it is Deferred (RFC 5321 §4.5.3.2.6, RFC 1047).
     """
 
-    def __init__(self, connection: ClientConnection, work: Work, *, transactions: int, seconds: float) -> None:
-        """`transactions` and `seconds`: how many and for how long this connection may carry in all."""
+    def __init__(
+        self,
+        connection: ClientConnection,
+        work: Work,
+        *,
+        transactions: int,
+        seconds: float,
+        holds: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`transactions` and `seconds`: how many and for how long this connection may carry in all. `holds`: whether it
+        was opened as it would be now."""
         self._connection = connection
         self._work = work
         self._transactions = transactions
         self._seconds = seconds
+        self._holds = holds
         self._remote = str(connection.target)
         self._ahead: _Exchange | None = None  # its commands have been sent behind the last dot
         self.end = End.OPEN
@@ -86,7 +96,8 @@ class Conversation:
     def _may_carry(self, more: int) -> bool:
         told = self._connection.capabilities.mail_limit or self._transactions
         most = min(told, self._transactions)
-        return self._connection.carried + more < most and self._connection.age < self._seconds
+        has_room = self._connection.carried + more < most and self._connection.age < self._seconds
+        return has_room and self._holds()
 
     def _begin(self, part: Part, *, reset_first: bool) -> _Exchange | None:
         part, rest = part.split(self._connection.capabilities.recipient_limit)

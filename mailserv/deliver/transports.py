@@ -6,6 +6,7 @@ import contextlib
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from mailserv.clock import Clock
@@ -78,18 +79,23 @@ class SmtpTransport:
         hosts = self._hosts(route.next_hop) if route else None
         while route and hosts and work.has_part():
             yield from work.finished()  # those that needed no connection
-            session = self._idle.get(route.next_hop) or hosts.open()
+            way = (route.next_hop, policy_for(self._policies, route.next_hop))
+            session = self._idle.get(way) or hosts.open()
             if not isinstance(session, ClientConnection):
                 work.settle_rest(session)
                 break
             conversation = Conversation(
-                session, work, transactions=self._limits.transactions, seconds=self._limits.seconds
+                session,
+                work,
+                transactions=self._limits.transactions,
+                seconds=self._limits.seconds,
+                holds=partial(self._holds, *way),
             )
             try:
                 while conversation.advance():
                     yield from work.finished()
             finally:
-                self._release(route.next_hop, session, conversation.end)
+                self._release(way, session, conversation.end)
             if conversation.end is End.HOST:
                 hosts.fail(session.target, conversation.outcome)
             elif conversation.end is End.STOP:
@@ -99,7 +105,8 @@ class SmtpTransport:
         yield from work.finished()
 
     def reload(self, policies: Mapping[str, HopPolicy]) -> None:
-        """Use these policies from the next connection on. Any thread: one reference is replaced."""
+        """Use these policies from the next message on: what was opened by another carries no more. Any thread: one
+        reference is replaced."""
         self._policies = dict(policies)
 
     def close(self) -> None:
@@ -107,18 +114,20 @@ class SmtpTransport:
         self._idle.close()
 
     def _hosts(self, next_hop: str) -> Hosts:
-        policy = policy_for(self._policies, next_hop)
         return Hosts(
             lambda: find_targets(next_hop, self._resolver, ourselves=self._ourselves, rng=self._rng, port=self._port),
-            lambda target: self._hooks.policy(next_hop, target.host, policy),
+            lambda target: self._hooks.policy(next_hop, target.host, policy_for(self._policies, next_hop)),
             self._opener,
             self._slow,
         )
 
-    def _release(self, next_hop: str, session: ClientConnection, end: End) -> None:
+    def _holds(self, next_hop: str, policy: HopPolicy) -> bool:
+        return policy_for(self._policies, next_hop) == policy
+
+    def _release(self, way: tuple[str, HopPolicy], session: ClientConnection, end: End) -> None:
         match end:
             case End.DONE:
-                self._idle.put(next_hop, session)
+                self._idle.put(way, session)
             case End.FULL:
                 session.quit()
             case _:

@@ -105,8 +105,9 @@ class Dispatcher:
         self._lanes.kick()
 
     def reload(self, settings: Queue) -> None:
-        """New waits and limits count from the next outcome on; workers and connections need a restart."""
+        """New waits and limits count from the next outcome on, connections from the next turn; workers need a restart."""
         self._ledger.settings = settings
+        self._lanes.reload(settings.connections_per_destination)
 
     def stop(self, deadline: float) -> None:
         """No new attempts; running ones may end until `deadline` (monotonic seconds). What was not tried is ready again."""

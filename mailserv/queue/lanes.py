@@ -58,8 +58,8 @@ class Lanes:
 
     def __init__(self, clock: Clock, *, workers: int, connections: int) -> None:
         self._clock = clock
-        self._connections = connections
-        self._most = min(max(MOST_CONNECTIONS, connections), max(workers - 1, 1))
+        self._workers = workers
+        self._set_most(connections)
         self._troubled_most = max(workers - max(workers // TROUBLED_SHARE, 1), 1)
         self._troubled_running = 0
         self._idle = 0
@@ -73,6 +73,15 @@ class Lanes:
         self._asleep_until: float | None = None
         self._kicked = False
         self._stopping = False
+
+    def reload(self, connections: int) -> None:
+        """So many connections to a destination to begin with; who has more by now may not get further ones."""
+        with self._lock:
+            self._set_most(connections)
+            for lane in self._lanes.values():
+                begun = 1 if lane.troubled else self._begin
+                lane.allowed = min(max(lane.allowed, begun), self._most)
+                self._settle(lane, self._clock.now())
 
     # what the store says
 
@@ -184,10 +193,16 @@ class Lanes:
 
     # under the lock
 
+    def _set_most(self, connections: int) -> None:
+        """Who wants a single connection never gets a second one."""
+        most = max(MOST_CONNECTIONS, connections) if connections > 1 else 1
+        self._most = min(most, max(self._workers - 1, 1))
+        self._begin = min(connections, self._most)
+
     def _lane(self, route: Route) -> Lane:
         lane = self._lanes.get(route)
         if lane is None:
-            lane = self._lanes[route] = Lane(route, min(self._connections, self._most))
+            lane = self._lanes[route] = Lane(route, self._begin)
         return lane
 
     def _note(self, lane: Lane, due: float, now: float) -> None:

@@ -12,8 +12,10 @@ from smtp_talk import SmtpTalk
 
 from mailserv.errors import ConfigError, StoreUnavailable
 from mailserv.server import Server
-from mailserv.settings import TLS, Limits, Listen, Plugins, Relay, Settings, Size
+from mailserv.settings import DNS, TLS, Limits, Listen, Plugins, Relay, Settings, Size
+from mailserv.testing.dns import FakeZone
 from mailserv.testing.server import mail_server
+from mailserv.testing.sink import ScriptedMX
 
 PLUGIN = """
 from mailserv import hookimpl
@@ -56,6 +58,19 @@ def test_a_reload_says_what_waits_for_a_restart_and_keeps_it() -> None:
         with SmtpTalk(server.connect()) as talk:
             assert "mail.example.org" in talk.greeting
         assert server.server.settings.data_dir == old.data_dir
+
+
+def test_a_reload_asks_other_name_servers() -> None:
+    with FakeZone() as old, FakeZone() as new, ScriptedMX() as mx:
+        new.add("far.example", "MX 10 mx.far.example.")
+        new.add("mx.far.example", f"A {mx.host}")
+        dns = {"nameservers": [old.nameserver]}
+        relay = Relay(networks=(ip_network("127.0.0.0/8"),))
+        with mail_server(config={"dns": dns}, relay=relay, smtp_port=mx.port) as server:
+            server.server.reload(changed(server.server.settings, dns=DNS(nameservers=(new.nameserver,))))
+            server.send("alice@example.org", ["bob@far.example"], b"Subject: hi\r\n\r\nHi.\r\n")
+            mx.wait_for_messages(1)
+            assert old.queries == []
 
 
 def test_a_reload_with_a_bad_certificate_changes_nothing(tmp_path: Path) -> None:

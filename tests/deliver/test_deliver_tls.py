@@ -248,3 +248,32 @@ def test_a_reloaded_policy_holds_from_the_next_connection_on(serve, transport, s
     smtp.reload({hop(mx): HopPolicy("none")})
     send(smtp, mx)
     assert [m.is_tls for m in mx.messages] == [True, False]
+
+
+def test_a_connection_that_was_opened_by_another_policy_carries_no_more(serve, transport, server_tls):
+    """Neither an idle one nor one in the middle of a batch: what must not go in plain text does not."""
+    mx = serve(tls=server_tls)
+    plain, safe = {hop(mx): HopPolicy("none")}, {hop(mx): HopPolicy("require")}
+    smtp = transport(policies=plain)
+    send(smtp, mx)
+    smtp.reload(safe)
+    send(smtp, mx)
+    smtp.reload(plain)
+
+    def batch():
+        yield delivery(hop(mx), queue_id="Q1")
+        smtp.reload(safe)
+        yield delivery(hop(mx), queue_id="Q2")  # it is asked for while the first is under way: it is the last
+        yield delivery(hop(mx), queue_id="Q3")
+
+    assert outcomes(list(smtp.deliver(batch()))) == [(f"Q{n}", "Delivered", 250) for n in (1, 2, 3)]
+    assert [m.is_tls for m in mx.messages] == [False, True, False, False, True]
+
+
+def test_a_reload_that_changes_no_policy_keeps_what_is_open(serve, transport):
+    mx = serve()
+    smtp = transport(policies={hop(mx): HopPolicy("none")})
+    send(smtp, mx)
+    smtp.reload({hop(mx): HopPolicy("none"), "[192.0.2.1]:25": HopPolicy("verify")})
+    send(smtp, mx)
+    assert mx.connections == 1

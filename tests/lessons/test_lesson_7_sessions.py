@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from talking import PATIENCE, Talk, auth_plain, greeted
 
+from mailserv.mail.value import replace
 from mailserv.settings import Duration, Limits, Service
 from mailserv.testing.clock import FakeClock
 from mailserv.testing.server import MailServer, mail_server
@@ -265,6 +266,10 @@ def test_lesson_7_the_limit_of_file_descriptors_is_raised_as_far_as_may_be() -> 
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 300), hard))
     try:
         with mail_server() as server:
-            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > server.server.settings.limits.sessions + 200
+            settings = server.server.settings
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > settings.limits.sessions + 200
+            more = replace(settings.limits, sessions=settings.limits.sessions + 100)
+            server.server.reload(replace(settings, limits=more))
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > more.sessions + 200
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

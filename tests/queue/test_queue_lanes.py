@@ -72,6 +72,34 @@ def test_one_more_connection_after_each_full_batch_but_five_at_most(clock: FakeC
     assert seen == [3, 4, 5, 5, 5, 5]
 
 
+def test_who_wants_a_single_connection_never_gets_a_second_one(clock: FakeClock) -> None:
+    lanes = lanes_of(clock, connections=1)
+    lanes.queued([route("x")])
+    lane = take(lanes)
+    assert lane is not None
+    lanes.release(lane, Turn.FULL)
+    lanes.queued([route("x")])
+    assert drain(lanes) == ["x"]
+    lanes.queued([route("x")])
+    assert drain(lanes) == []
+
+
+def test_a_reload_changes_how_many_connections_there_may_be(clock: FakeClock) -> None:
+    lanes = lanes_of(clock, connections=1)
+    lanes.queued([route("x")])
+    assert drain(lanes) == ["x"]
+    lanes.queued([route("x")])
+    assert drain(lanes) == []
+    lanes.reload(3)
+    lanes.queued([route("x"), route("y")])
+    assert drain(lanes) == ["x", "y"], "a lane that is known gets more at once"
+    lanes.queued([route("x")])
+    assert drain(lanes) == ["x"]
+    lanes.reload(1)
+    lanes.queued([route("x"), route("z")])
+    assert drain(lanes) == ["z"]
+
+
 def test_trouble_brings_a_destination_down_to_one_connection_and_success_lets_it_grow_again(clock: FakeClock) -> None:
     lanes = lanes_of(clock)
     lanes.queued([route("a")])
