@@ -17,7 +17,9 @@ class Deadlines:
         self._limits = limits
         self._started = clock.monotonic()
         self._ends = self._started + limits.session_timeout
-        self._command_ends = 0.0  # 0: nobody waits for a command yet
+        self._command_ends = 0.0
+        self.is_answered = True
+        """To be set when something was answered: the wait for a command starts anew."""
         self._content_began = 0.0
 
     @property
@@ -29,7 +31,8 @@ class Deadlines:
         """Seconds until the next command must be here: until the same moment however often it is asked, until something
         was answered."""
         now = self._clock.monotonic()
-        if not self._command_ends:
+        if self.is_answered:
+            self.is_answered = False
             timeout = self._limits.command_timeout
             wait = min(STRESS_TIMEOUT, timeout) if under_stress else timeout
             self._command_ends = min(now + wait, self._ends)
@@ -40,10 +43,6 @@ class Deadlines:
         now = self._clock.monotonic()
         slowest = self._content_began + self._limits.data_timeout + received / SLOWEST
         return min(now + self._limits.data_timeout, slowest, self._ends) - now
-
-    def answered(self) -> None:
-        """The wait for a command starts anew."""
-        self._command_ends = 0.0
 
     def content_begins(self) -> None:
         """A 354 is on its way, or a chunk is."""

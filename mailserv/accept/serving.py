@@ -112,5 +112,5 @@ class PluginSession:
 
     def _send(self, data: bytes) -> None:
         if data:  # who sends a request in drops gains nothing: only an answer begins the wait anew
-            self._deadlines.answered()
+            self._deadlines.is_answered = True
             self._connection.send(data, self._deadlines.command(under_stress=False))

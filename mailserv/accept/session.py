@@ -110,13 +110,10 @@ class SmtpSession:
 
     def _greet(self) -> Asking[bool]:
         refusal = yield from self._refusal_to_greet()
-        self._core.greet(refusal or self._greeting())
+        self._core.greet(refusal or reply.greeting(self._context.settings.hostname, is_lmtp=self._is_lmtp))
         if refusal:
             self._flush()
         return refusal is None
-
-    def _greeting(self) -> Reply:
-        return Reply(220, "", f"{self._context.settings.hostname} {'LMTP' if self._is_lmtp else 'ESMTP'} mailserv")
 
     def _refusal_to_greet(self) -> Asking[Reply | None]:
         verdict = yield from self._asked.connect(self._peer)
@@ -133,13 +130,13 @@ class SmtpSession:
         self._peer = peer
         self._end_transaction()
         refusal = yield from self._refusal_to_greet()
-        self._core.answer(refusal or self._greeting())
+        self._core.answer(refusal or reply.greeting(self._context.settings.hostname, is_lmtp=self._is_lmtp))
         self._closing = refusal is not None
         if not self._closing:
             self._core.begin_anew()
 
     def _read(self) -> bytes:
-        if self._core.awaits_content:
+        if self._place.in_content:
             assert self._transaction is not None
             return self._connection.receive(self._deadlines.content(self._transaction.received), CONTENT_READ)
         is_stranger = not self._place.engaged and self._peer.service == "smtp"
@@ -150,7 +147,7 @@ class SmtpSession:
     def _flush(self, *, is_last: bool = False) -> None:
         output = self._core.output()
         if output:
-            self._deadlines.answered()
+            self._deadlines.is_answered = True
             try:
                 self._connection.send(output, self._limits.command_timeout, is_last=is_last)
             except TimeoutError as error:  # a reply may be cut anywhere: a farewell would be taken for the rest of it
@@ -210,7 +207,7 @@ class SmtpSession:
 
     def _on_data(self, _: commands.Data) -> Asking[None]:
         assert self._transaction is not None
-        answer = yield from self._transaction.begin_data()
+        answer = yield from self._transaction.begin_content()
         if not answer.is_positive:
             self._log_refused("data", answer)
         self._place.in_content = answer.is_positive

@@ -12,7 +12,7 @@ from mailserv.accept.success import parameters_onward, success_notices
 from mailserv.errors import MailboxFull, PluginError, StoreError
 from mailserv.filter import headers
 from mailserv.filter.checks import SessionChecks
-from mailserv.hooks.round import Asking
+from mailserv.hooks.round import NOBODY, Asking
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.address import Address
@@ -60,7 +60,9 @@ class Transaction:
     ) -> Asking[tuple[Transaction | None, Reply]]:
         """MAIL: our own rules first, then the hooks. `here`: the address that the client connected to, for literals."""
         envelope = Envelope(mail.reverse_path, (), mail.parameters)
-        refusal = yield from _refuse_mail(context, peer, mail.reverse_path)
+        refusal = (
+            _needs_login(context, peer) or (yield from _is_not_theirs(context, peer, mail)) or _needs_room(context)
+        )
         if refusal is None:
             verdict = yield from asked.mail(peer, envelope)
             refusal = verdict.reply if verdict else None
@@ -90,15 +92,11 @@ class Transaction:
         self.envelope = replace(self.envelope, recipients=(*self.envelope.recipients, recipient))
         return reply.RECIPIENT_OK
 
-    def begin_data(self) -> Asking[Reply]:
-        """DATA: 354, or why not."""
-        return reply.NEED_BDAT if self._is_binary else (yield from self._begin_content())
-
     def begin_chunk(self) -> Asking[Reply | None]:
         """BDAT: at the first chunk what DATA asks, too. A refusal waits for the end of the chunk, and is returned once."""
         if self._sink is not None:
             return None
-        answer = yield from self._begin_content()
+        answer = yield from self.begin_content(in_chunks=True)
         self._refusal = None if answer.is_positive else answer
         return self._refusal
 
@@ -107,7 +105,10 @@ class Transaction:
         refusal = self._refused_so_far(has_bare)
         return self._refused(refusal) if refusal else Reply(250, "2.0.0", f"{octets} octets received")
 
-    def _begin_content(self) -> Asking[Reply]:
+    def begin_content(self, *, in_chunks: bool = False) -> Asking[Reply]:
+        """DATA: 354, or why not."""
+        if self._is_binary and not in_chunks:
+            return reply.NEED_BDAT
         verdict = yield from self._asked.data(self._peer, self.envelope)
         if verdict is not None:
             return verdict.reply
@@ -316,17 +317,29 @@ class Transaction:
         return refusal
 
 
-def _refuse_mail(context: Context, peer: Peer, reverse_path: Address) -> Asking[Reply | None]:
-    """Our own rules for MAIL: logins on submission, no sending as somebody else, room on the disk."""
-    if peer.service in SUBMISSION and not peer.login and not peer.relay:
-        can_log_in = peer.tls is not None or context.allows_plaintext(peer.ip)
-        return reply.NEED_AUTH if can_log_in else reply.NEED_TLS  # AUTH is not offered: RFC 3207 §4
+# Our own rules for MAIL.
+
+
+def _needs_login(context: Context, peer: Peer) -> Reply | None:
+    if peer.service not in SUBMISSION or peer.login or peer.relay:
+        return None
+    can_log_in = peer.tls is not None or context.allows_plaintext(peer.ip)
+    return reply.NEED_AUTH if can_log_in else reply.NEED_TLS  # AUTH is not offered: RFC 3207 §4
+
+
+def _is_not_theirs(context: Context, peer: Peer, mail: Mail) -> Asking[Reply | None]:
+    return _may_not_send(context, peer, mail.reverse_path) if peer.login else NOBODY
+
+
+def _may_not_send(context: Context, peer: Peer, reverse_path: Address) -> Asking[Reply | None]:
     try:
-        if peer.login and not (yield from context.router.may_send_as(peer.login, reverse_path)):
-            return reply.NOT_YOUR_ADDRESS
+        is_theirs = yield from context.router.may_send_as(peer.login, reverse_path)
     except PluginError as error:
         _log.warning("plugin_missed", session=peer.session_id, error=str(error))
         return reply.LOCAL_ERROR
-    if not context.store.has_room(int(context.settings.limits.message_size * ROOM_FACTOR)):
-        return reply.STORAGE_FULL
-    return None
+    return None if is_theirs else reply.NOT_YOUR_ADDRESS
+
+
+def _needs_room(context: Context) -> Reply | None:
+    has_room = context.store.has_room(int(context.settings.limits.message_size * ROOM_FACTOR))
+    return None if has_room else reply.STORAGE_FULL

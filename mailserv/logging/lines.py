@@ -106,7 +106,7 @@ RENDERERS: dict[str, Renderer] = {"logfmt": logfmt, "json": as_json, "short": sh
 
 def _told(line: Line) -> dict[str, Any]:
     """The fields that have a value: None and "" are none."""
-    return {key: value for key, value in line.fields.items() if value is not None and (type(value) is not str or value)}
+    return {key: value for key, value in line.fields.items() if value or (value is not None and type(value) is not str)}
 
 
 def _ordered(line: Line) -> dict[str, Value]:

@@ -45,6 +45,7 @@ class Address(Value, frozen=True):
         return self.local_part.isascii()
 
     @property
+    @lru_cache(maxsize=1024)  # noqa: B019 - it keeps values: each address of a message is written and compared some ten times
     def key(self) -> str:
         """For comparisons of local addresses: case does not count (a local choice, RFC 5321 §2.4).
 
@@ -59,20 +60,16 @@ class Address(Value, frozen=True):
         """carol of carol+list, as most systems write subaddresses; itself where nothing stands before the +."""
         return Address(self.local_part.partition("+")[0] or self.local_part, self.domain)
 
+    @lru_cache(maxsize=1024)  # noqa: B019 - as above
     def __str__(self) -> str:
-        local = _written(self.local_part)
+        """The local-part is quoted where it must be (RFC 5321 §4.1.2)."""
+        local = self.local_part
+        if local and not _DOT_STRING.fullmatch(local):
+            local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
         return f"{local}@{self.domain}" if self.domain else local
 
 
 NULL_REVERSE_PATH = Address("", "")
-
-
-@lru_cache(maxsize=1024)  # each address of a message is written some seven times
-def _written(local_part: str) -> str:
-    """Quoted where it must be (RFC 5321 §4.1.2)."""
-    if not local_part or _DOT_STRING.fullmatch(local_part):
-        return local_part
-    return '"' + re.sub(r'(["\\])', r"\\\1", local_part) + '"'
 
 
 def parse_mailbox(text: str) -> Address:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from functools import lru_cache
 
-from mailserv.mail.value import Value, replace
+from mailserv.mail.value import Value
 
 
 class Severity(Enum):
@@ -38,20 +38,22 @@ class Reply(Value, frozen=True):
         """2xx or 3xx: the command did what it is for."""
         return self.code < 400
 
-    def encode(self, *, enhanced: bool = True) -> bytes:
+    @lru_cache(maxsize=256)  # noqa: B019 - it keeps values: a server says the same again and again
+    def encode(self) -> bytes:
         """The reply as it goes on the wire. Characters that could break a line were refused or replaced by the maker."""
-        return _encoded(self if enhanced else replace(self, enhanced=""))
+        prefix = f"{self.enhanced} " if self.enhanced else ""
+        *lines, last = self.text.split("\n")
+        head = "".join([f"{self.code}-{prefix}{line}\r\n" for line in lines])
+        return f"{head}{self.code} {prefix}{last}\r\n".encode("utf-8", "replace")
 
     def __str__(self) -> str:
         return " ".join(part for part in (str(self.code), self.enhanced, self.text.replace("\n", " ")) if part)
 
 
-@lru_cache(maxsize=256)  # a server says the same again and again
-def _encoded(reply: Reply) -> bytes:
-    prefix = f"{reply.enhanced} " if reply.enhanced else ""
-    *lines, last = reply.text.split("\n")
-    head = "".join([f"{reply.code}-{prefix}{line}\r\n" for line in lines])
-    return f"{head}{reply.code} {prefix}{last}\r\n".encode("utf-8", "replace")
+@lru_cache(maxsize=8)
+def greeting(hostname: str, *, is_lmtp: bool = False) -> Reply:
+    """What a session begins with (RFC 5321 §4.2, RFC 2033 §4.1)."""
+    return Reply(220, "", f"{hostname} {'LMTP' if is_lmtp else 'ESMTP'} mailserv")
 
 
 # Positive.

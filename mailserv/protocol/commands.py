@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from typing import final
 
 from mailserv.errors import AddressSyntaxError
 from mailserv.mail import reply as replies
@@ -170,40 +170,41 @@ _KEYWORD_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 RawParameters = Sequence[tuple[str, str | None]]
 
 
-class Said(Value, frozen=True):
-    """What a line of a core command says by itself, wherever the session stands.
-
-    `meaning`: the event; of MAIL and RCPT the path and its parameters, still to be checked; or the Reply that refuses it,
-    also where the command is out of order when not even its text can be read.
-    """
+@final
+class WithPath(Value, frozen=True):
+    """What a line of MAIL or RCPT says by itself: its parameters, and letters that ASCII does not have, are still to be
+    checked where the session stands."""
 
     verb: str
-    command: type[Event]
-    meaning: Event | tuple[Address, RawParameters] | Reply
-    is_readable: bool = True
-    is_ascii: bool = True
+    command: type[Mail] | type[Rcpt]
+    path: Address
+    parameters: RawParameters
+    is_ascii: bool
 
 
-@lru_cache(maxsize=1024)  # clients say the same again and again, and most mail is for the same few
-def read_core_command(line: bytes) -> Said | None:
-    """A line without its CRLF; None when its verb is not the core's. Only for lines that begin as one of its verbs: what
-    else clients say may be secret, and is not to be kept."""
+def read_core_command(line: bytes, out_of_order: Callable[[type[Event]], Reply | None]) -> Event | WithPath | None:
+    """A line without its CRLF; None when its verb is not the core's.
+
+    `out_of_order(command)`: the reply where it may not come now. A line that not even can be read is refused for that.
+    """
     word, _, rest = line.rstrip(b" \t").partition(b" ")  # RFC 5321 §4.1.1: tolerate trailing white space
     word = word.upper()
     command = COMMANDS.get(word) or LMTP_COMMANDS.get(word)
     if command is None:
         return None
-    text = readable(rest)
+    verb, text = word.decode(), readable(rest)
     if isinstance(text, Reply):
-        return Said(word.decode(), command, text, is_readable=False)
-    meaning: Event | tuple[Address, RawParameters] | Reply
-    if command is Mail:
-        meaning = parse_mail(text)
-    elif command is Rcpt:
-        meaning = parse_rcpt(text)
-    else:
-        meaning = parse_simple(word, text)
-    return Said(word.decode(), command, meaning, is_ascii=text.isascii())
+        return Rejected(text, verb)
+    refusal = out_of_order(command)
+    if refusal is not None:
+        return Rejected(refusal, verb)
+    if command is Mail or command is Rcpt:
+        parsed = parse_mail(text) if command is Mail else parse_rcpt(text)
+        if isinstance(parsed, Reply):
+            return Rejected(parsed, verb)
+        return WithPath(verb, command, *parsed, is_ascii=text.isascii())
+    meaning = parse_simple(word, text)
+    return Rejected(meaning, verb) if isinstance(meaning, Reply) else meaning
 
 
 def readable(rest: bytes) -> str | Reply:

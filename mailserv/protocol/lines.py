@@ -21,54 +21,51 @@ class LineReader:
     A bare CR or LF does not end a line: it stays in it, for the parser to refuse. One thread.
     """
 
-    __slots__ = ("_data", "_discarded", "_start")
+    __slots__ = ("_discarded", "_start", "unread")
 
     def __init__(self) -> None:
-        self._data = b""  # nothing unread: empty
-        self._start = 0  # where the unread part of _data begins
+        self.unread = b""  # empty where nothing is; else some of it may be read already
+        self._start = 0  # from here on it is not
         self._discarded = 0  # octets of the current line that were thrown away; 0: it is whole
 
     def __bool__(self) -> bool:
         """Whether unread bytes are here, or a line is being discarded."""
-        return bool(self._data) or self._discarded > 0
+        return bool(self.unread) or self._discarded > 0
 
     def feed(self, data: bytes) -> None:
         """Add what was read."""
-        self._data = self._data[self._start :] + data
+        self.unread = self.unread[self._start :] + data if self.unread else data
         self._start = 0
 
     def next_line(self, limit: int) -> bytes | LineFault | None:
         """The next line without its CRLF; None when its end is not here yet. `limit`: octets, CRLF included."""
-        data, start = self._data, self._start
-        if not data:
-            return None
+        data, start = self.unread, self._start
         end = data.find(CRLF, start)
         if end < 0:
-            return self._unfinished(limit)
+            return self._unfinished(limit) if data else None
         if end + 2 == len(data):
-            self._data, self._start = b"", 0
+            self.unread, self._start = b"", 0
         else:
             self._start = end + 2
-        length = self._discarded + end - start
-        self._discarded = 0
-        if length + 2 <= limit:
+        if end + 2 - start <= limit and not self._discarded:
             return data[start:end]
+        length, self._discarded = self._discarded + end - start, 0
         return LineFault.TOO_LONG if length <= DISCARD_LIMIT else LineFault.ENDLESS
 
     def take_rest(self) -> bytes:
         """Everything unread, which is then no longer here: content follows, not lines."""
-        rest = self._data[self._start :]
-        self._data, self._start = b"", 0
+        rest = self.unread[self._start :]
+        self.unread, self._start = b"", 0
         return rest
 
     def _unfinished(self, limit: int) -> LineFault | None:
         """Throw away what is over the limit, but not a CR at the end: its LF may come."""
-        unread = len(self._data) - self._start
-        ends_in_cr = self._data.endswith(b"\r", self._start)
+        unread = len(self.unread) - self._start
+        ends_in_cr = self.unread.endswith(b"\r", self._start)
         if not self._discarded and unread - ends_in_cr + 2 <= limit:
             return None
         self._discarded += unread - ends_in_cr
-        self._data, self._start = b"\r" if ends_in_cr else b"", 0
+        self.unread, self._start = b"\r" if ends_in_cr else b"", 0
         if self._discarded <= DISCARD_LIMIT:
             return None
         self._discarded = 0

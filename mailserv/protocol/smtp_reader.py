@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from mailserv.mail import reply as replies
-from mailserv.mail.address import Address
 from mailserv.mail.extension import Payload, SessionView
 from mailserv.mail.reply import Reply
 from mailserv.protocol import commands
-from mailserv.protocol.commands import Chunk, Event, ExtensionCommand, Mail, RawParameters, Rcpt, Rejected
+from mailserv.protocol.commands import Chunk, Event, ExtensionCommand, Mail, Rcpt, Rejected, WithPath
 from mailserv.protocol.extensions import ExtensionTable
 from mailserv.protocol.smtp_phases import NEXT_PHASE, OUT_OF_ORDER, TRANSACTION, Phase
 
@@ -30,16 +30,10 @@ class CommandReader:
 
     def read(self, line: bytes, phase: Phase, view: View) -> Event:
         """The event for a line without its CRLF. `view` is called only when an extension is concerned."""
-        said = commands.read_core_command(line) if line[:4].upper() in self._commands else None
-        if said is None:
+        event = read_in(phase, line) if line[:4].upper() in self._commands else None
+        if event is None:
             return self._other(line, phase, view)
-        command, meaning = said.command, said.meaning
-        if said.is_readable and (phase, command) not in NEXT_PHASE:
-            return Rejected(OUT_OF_ORDER.get((phase, command), replies.BAD_SEQUENCE), said.verb)
-        if isinstance(meaning, tuple):
-            read = self._mail if command is Mail else self._rcpt
-            meaning = read(*meaning, is_ascii=said.is_ascii, view=view)
-        return Rejected(meaning, said.verb) if isinstance(meaning, Reply) else meaning
+        return self._checked(event, view) if type(event) is WithPath else event
 
     def _other(self, line: bytes, phase: Phase, view: View) -> Event:
         """A verb that is not the core's: an extension's, a browser's, or nobody's."""
@@ -73,36 +67,35 @@ class CommandReader:
             return False
         return self.is_esmtp and self._extensions.mail_param("SMTPUTF8", view()) is not None
 
-    def _mail(self, path: Address, raw: RawParameters, *, is_ascii: bool, view: View) -> Mail | Reply:
-        parameters = self._check(self._extensions.check_mail, raw, view)
-        if not isinstance(parameters, dict):
-            return parameters
-        if not is_ascii and "SMTPUTF8" not in parameters:
-            return replies.NEED_SMTPUTF8
-        return Mail(path, parameters)
+    def _checked(self, said: WithPath, view: View) -> Mail | Rcpt | Rejected:
+        checked = {} if said.is_ascii and not said.parameters else self._parameters(said, view)
+        return Rejected(checked, said.verb) if isinstance(checked, Reply) else said.command(said.path, checked)
 
-    def _rcpt(self, path: Address, raw: RawParameters, *, is_ascii: bool, view: View) -> Rcpt | Reply:
-        if not is_ascii and not self.is_smtputf8:
+    def _parameters(self, said: WithPath, view: View) -> dict[str, str] | Reply:
+        is_mail = said.command is Mail
+        if not (is_mail or said.is_ascii or self.is_smtputf8):
             return replies.NEED_SMTPUTF8
-        parameters = self._check(self._extensions.check_rcpt, raw, view)
-        return Rcpt(path, parameters) if isinstance(parameters, dict) else parameters
-
-    def _check(
-        self,
-        check: Callable[[RawParameters, SessionView], dict[str, str] | Reply],
-        raw: RawParameters,
-        view: View,
-    ) -> dict[str, str] | Reply:
-        if not raw:
-            return {}
-        if not self.is_esmtp:
+        if said.parameters and not self.is_esmtp:
             return replies.UNKNOWN_PARAMETER  # after HELO there are no extensions (RFC 5321 §4.1.1.1)
-        return check(raw, view())
+        check = self._extensions.check_mail if is_mail else self._extensions.check_rcpt
+        parameters = check(said.parameters, view())
+        if is_mail and not said.is_ascii and not isinstance(parameters, Reply) and "SMTPUTF8" not in parameters:
+            return replies.NEED_SMTPUTF8
+        return parameters
+
+
+@lru_cache(maxsize=1024)  # clients say the same again and again, and most mail is for the same few
+def read_in(phase: Phase, line: bytes) -> Event | WithPath | None:
+    """Only for lines that begin as a verb of the core's: what else clients say may be secret, and is not to be kept."""
+    return commands.read_core_command(line, lambda command: _out_of_order(phase, command))
+
+
+def _out_of_order(phase: Phase, command: type[Event]) -> Reply | None:
+    return None if (phase, command) in NEXT_PHASE else OUT_OF_ORDER.get((phase, command), replies.BAD_SEQUENCE)
 
 
 def _chunk(verb: str, payload: Payload | None, phase: Phase) -> Event:
     """Octets follow the line, wanted or not. Without their number nothing that follows can be told from content."""
     if payload is None:
         return Rejected(replies.SYNTAX, verb, close=True)
-    refusal = None if (phase, Chunk) in NEXT_PHASE else OUT_OF_ORDER.get((phase, Chunk), replies.BAD_SEQUENCE)
-    return Chunk(verb, payload.octets, payload.is_last, refusal)
+    return Chunk(verb, payload.octets, payload.is_last, _out_of_order(phase, Chunk))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 from collections import deque
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from mailserv.errors import ProtocolError
 from mailserv.mail import reply as replies
@@ -39,6 +41,7 @@ from mailserv.protocol.smtp_reader import CommandReader, View
 __all__ = ["NEXT_PHASE", "Phase", "SmtpServer", "WireLimits"]
 
 _CONTENT, _AUTH, _CLOSED = Phase.CONTENT, Phase.AUTH, Phase.CLOSED  # asked for at each command
+_NO_COMMANDS = frozenset({_CONTENT, _AUTH, _CLOSED})  # something else comes next, or nothing
 
 
 class WireLimits(Value, frozen=True):
@@ -65,6 +68,7 @@ class SmtpServer:
         "_phase",
         "_reader",
     )
+    _newlines: Newlines  # of a content that comes in chunks: from its first one on
 
     def __init__(self, *, extensions: ExtensionTable, limits: WireLimits, is_lmtp: bool = False) -> None:
         """`is_lmtp`: the greeting is LHLO (RFC 2033 §4.1), and the end of a content has a reply for each recipient."""
@@ -75,7 +79,6 @@ class SmtpServer:
         self._dots: DotReader | None = None  # while content flows in
         self._chunk: Chunk | None = None  # while its octets flow in
         self._chunk_left = 0
-        self._newlines = Newlines()  # of a content that comes in chunks
         self._blocks: deque[bytes] = deque()
         self._out = b""
         self._phase = Phase.CONNECTED
@@ -84,11 +87,6 @@ class SmtpServer:
     @property
     def phase(self) -> Phase:
         return self._phase
-
-    @property
-    def awaits_content(self) -> bool:
-        """Whether octets of a content that is wanted come next, and no command."""
-        return self._phase is _CONTENT or (self._chunk is not None and self._chunk.refusal is None)
 
     @property
     def has_input(self) -> bool:
@@ -116,20 +114,15 @@ class SmtpServer:
         if self._pending is not None:
             raise RuntimeError(f"{type(self._pending).__name__} has not been answered")
         phase = self._phase
-        if phase is _CONTENT:
-            return self._next_content()
-        if phase is _CLOSED:
-            return None
+        if phase in _NO_COMMANDS:
+            return self._no_command(phase)
         if self._chunk is not None:
             return self._next_of_chunk(self._chunk)
-        line = self._lines.next_line(self._auth_limit if phase is _AUTH else self._line_limit)
+        line = self._lines.next_line(self._line_limit) if self._lines.unread else None
         if line is None:
             return None
-        event: Event
         if not isinstance(line, bytes):
-            event = self._overlong(line)
-        elif phase is _AUTH:
-            event = AuthLine(None if line == b"*" else line)
+            event: Event = self._overlong(line)
         else:
             event = self._reader.read(line, phase, view)
             if type(event) is Chunk:
@@ -148,14 +141,14 @@ class SmtpServer:
 
         `copies`: of the answer to the end of a content, one for each recipient that was accepted (RFC 2033 §4.2).
         """
-        event = self._take_pending()
+        event, self._pending = self._pending, None
+        if event is None:
+            raise RuntimeError("there is no event to answer")
         self._out += reply.encode() if copies == 1 else reply.encode() * copies
-        if reply.code == 421 or (type(event) is Rejected and event.close):
-            self._phase = _CLOSED
-        elif reply.code < 400 or self._phase is _AUTH or type(event) in MOVES_ANYWAY:
+        if reply.code < 400:
             self._move(event)
         else:
-            self._phase = AFTER_REFUSAL.get((self._phase, type(event)), self._phase)
+            self._refused(event, reply)
 
     def close(self, reply: Reply) -> None:
         """End the session from our side: a timeout, a shutdown. May come at any time, answered events or not."""
@@ -175,9 +168,10 @@ class SmtpServer:
 
         Any other reply to it, by `answer`, ends the exchange.
         """
-        event = self._take_pending()
-        if not (self._phase is Phase.GREETED and type(event) is ExtensionCommand) and type(event) is not AuthLine:
+        kind = type(self._pending)
+        if kind is not AuthLine and not (self._phase is Phase.GREETED and kind is ExtensionCommand):
             raise RuntimeError("AUTH comes after a greeting and outside a transaction (RFC 4954 §4)")
+        self._pending = None
         self._out += b"334 " + base64.b64encode(challenge) + b"\r\n"
         self._phase = Phase.AUTH
 
@@ -202,23 +196,50 @@ class SmtpServer:
 
     # inside
 
-    def _take_pending(self) -> Event:
-        event, self._pending = self._pending, None
-        if event is None:
-            raise RuntimeError("there is no event to answer")
-        return event
+    def _no_command(self, phase: Phase) -> Event | None:
+        if phase is _CONTENT:
+            return self._next_content()
+        line = None if phase is _CLOSED else self._lines.next_line(self._auth_limit)
+        if line is None:
+            return None
+        if isinstance(line, bytes):
+            self._pending = AuthLine(None if line == b"*" else line)
+        else:
+            self._pending = self._overlong(line)
+        return self._pending
+
+    def _refused(self, event: Event, reply: Reply) -> None:
+        if reply.code == 421 or (type(event) is Rejected and event.close):
+            self._phase = _CLOSED
+        elif self._phase is _AUTH or type(event) in MOVES_ANYWAY:
+            self._move(event)
+        else:
+            self._phase = AFTER_REFUSAL.get((self._phase, type(event)), self._phase)
 
     def _move(self, event: Event) -> None:
         kind = type(event)
         self._phase = NEXT_PHASE.get((self._phase, kind), self._phase)
-        if type(event) is Mail:
-            self._reader.is_smtputf8 = "SMTPUTF8" in event.parameters
-        elif kind is Data:
-            self._dots = DotReader()
-            if self._lines:  # pipelined, against RFC 2920 §3.1
-                self._feed_content(self._lines.take_rest())
-        elif kind is Ehlo or kind is Helo:
-            self._reader.is_esmtp = kind is Ehlo
+        follow = self._FOLLOW.get(kind)
+        if follow is not None:
+            follow(self, event)
+
+    def _mail_follows(self, event: Mail) -> None:
+        self._reader.is_smtputf8 = "SMTPUTF8" in event.parameters
+
+    def _content_follows(self, _: Data) -> None:
+        self._dots = DotReader()
+        if self._lines:  # pipelined, against RFC 2920 §3.1
+            self._feed_content(self._lines.take_rest())
+
+    def _greeted(self, event: Ehlo | Helo) -> None:
+        self._reader.is_esmtp = type(event) is Ehlo
+
+    _FOLLOW: ClassVar[dict[type[Event], Callable[[SmtpServer, Any], None]]] = {
+        Mail: _mail_follows,
+        Data: _content_follows,
+        Ehlo: _greeted,
+        Helo: _greeted,
+    }
 
     def _feed_content(self, data: bytes) -> None:
         dots = self._dots

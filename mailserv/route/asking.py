@@ -20,6 +20,8 @@ class RouteHooks:
     def __init__(self, runner: Runner | None = None) -> None:
         self._runner = runner
         self.expands = runner is not None and runner.has("expand_recipient")
+        self.knows_recipients = self.expands or (runner is not None and runner.has("resolve_recipient"))
+        """Somebody resolves or expands them."""
 
     def wait(self, asking: Asking[T]) -> T:
         """What comes of it, for a thread that waits for plugins."""

@@ -153,7 +153,7 @@ class _Walk:
         if not self._within_bounds(path):
             return False
         try:
-            known = yield from self._by_plugin(address, path)
+            known = (yield from self._by_plugin(address, path)) if self._router.hooks.knows_recipients else None
             if known is None and not self.is_ours(address):
                 known = yield from self._remote(address)
         except PluginError as error:

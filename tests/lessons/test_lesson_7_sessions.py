@@ -140,13 +140,24 @@ def test_lesson_7_a_session_that_is_busy_with_nothing_meets_its_deadline() -> No
         assert server.wait_for_log("session")[0]["seconds"] < TOO_LONG
 
 
-def test_lesson_7_content_slower_than_the_least_rate_meets_its_deadline() -> None:
+@pytest.mark.parametrize("command", [b"DATA\r\n", b"BDAT 100000\r\n", b"BDAT 100000 LAST\r\n"])
+def test_lesson_7_content_slower_than_the_least_rate_meets_its_deadline(command: bytes) -> None:
     with mail_server(limits=limits(data_timeout=SHORT)) as server, greeted(server.address("smtp")) as talk:
-        talk.say_all("MAIL FROM:<x@example.net>", f"RCPT TO:<{ALICE}>", "DATA")
+        talk.say_all("MAIL FROM:<x@example.net>", f"RCPT TO:<{ALICE}>")
+        talk.send(command)
+        assert talk.drip(b"x") < TOO_LONG
+        assert talk.hear().startswith("354" if command.startswith(b"DATA") else "421 4.4.2")
+        assert talk.hear().startswith("421 4.4.2") or command.startswith(b"BDAT")
+        assert talk.ended()
+        assert server.mailbox(ALICE) == []
+
+
+def test_lesson_7_octets_that_are_thrown_away_have_no_more_time_than_a_command() -> None:
+    with mail_server(limits=limits(command_timeout=SHORT)) as server, greeted(server.address("smtp")) as talk:
+        talk.send(b"BDAT 100000\r\n")  # without MAIL
         assert talk.drip(b"x") < TOO_LONG
         assert talk.hear().startswith("421 4.4.2")
         assert talk.ended()
-        assert server.mailbox(ALICE) == []
 
 
 def test_lesson_7_an_answer_to_auth_that_drips_in_meets_its_deadline() -> None:

@@ -55,7 +55,6 @@ def test_the_first_digit_says_how_severe_a_reply_is(code: int, severity: Severit
 def test_a_reply_of_several_lines_has_code_and_status_on_each() -> None:
     several = Reply(550, "5.7.1", "No.\nReally.")
     assert several.encode() == b"550-5.7.1 No.\r\n550 5.7.1 Really.\r\n"
-    assert several.encode(enhanced=False) == b"550-No.\r\n550 Really.\r\n"
     assert str(several) == "550 5.7.1 No. Really."
 
 

@@ -101,17 +101,6 @@ def test_a_refused_last_chunk_ends_the_transaction() -> None:
     assert core.phase is Phase.GREETED
 
 
-def test_the_session_knows_that_content_is_coming_and_that_thrown_away_octets_are_none() -> None:
-    core = ready()
-    run(core, b"BDAT 5\r\nhi")
-    assert core.awaits_content
-    run(core, b"yes")
-    assert not core.awaits_content
-    run(core, b"RSET\r\nBDAT 5\r\nhi")
-    assert not core.awaits_content
-    assert isinstance(run(core, b"yes")[-1], Rejected)
-
-
 def test_a_length_that_cannot_be_read_ends_the_session() -> None:
     core = ready()
     [event] = run(core, b"BDAT x LAST\r\nRSET\r\n")

@@ -30,11 +30,11 @@ from mailserv.protocol.commands import (
     Rcpt,
     Rejected,
     Rset,
-    read_core_command,
 )
 from mailserv.protocol.extensions import ExtensionTable
 from mailserv.protocol.lines import DISCARD_LIMIT
 from mailserv.protocol.smtp_phases import AFTER_REFUSAL, MOVES_ANYWAY, OUT_OF_ORDER
+from mailserv.protocol.smtp_reader import read_in
 from mailserv.protocol.smtp_server import NEXT_PHASE, Phase, SmtpServer, WireLimits
 
 COMMAND_PHASES = (Phase.CONNECTED, Phase.GREETED, Phase.HAS_SENDER, Phase.HAS_RECIPIENT)
@@ -395,11 +395,11 @@ def test_an_empty_table_is_a_server_of_the_core_alone() -> None:
 def test_only_lines_of_the_core_s_commands_are_kept() -> None:
     """They may hold anything else, a password too (invariant 10)."""
     core = core_in(Phase.GREETED)
-    before = read_core_command.cache_info().currsize
+    before = read_in.cache_info().currsize
     for line in (b"AUTH PLAIN AGZvbwBiYXI=", b"AGZvbwBiYXI=", b"XANY secret", b"EHL0 secret", b"secret"):
         say(core, line)
         core.answer(reply.OK)
-    assert read_core_command.cache_info().currsize == before
+    assert read_in.cache_info().currsize == before
 
 
 def test_a_verb_that_begins_as_one_of_the_core_s_is_another_one() -> None:
