@@ -20,6 +20,7 @@ from mailserv.clock import SystemClock
 from mailserv.errors import ConfigError
 from mailserv.hooks.host import available_plugins
 from mailserv.hooks.implementation import Implementation
+from mailserv.hooks.kinds import fault
 from mailserv.hooks.rooms import Rooms
 from mailserv.hooks.specs import KINDS, SPECS, Kind
 from mailserv.mail.verdict import Verdict
@@ -118,9 +119,8 @@ def _problem(hook: Implementation, sample: Sample) -> str:
     answer, error, *_ = answers[0]
     if error is not None:
         return f"{hook.hook} {raised(error)}"
-    if answer is not None and not SPECS[hook.hook].is_answer(answer):
-        return f"{hook.hook} answered with a {type(answer).__name__}"
-    return ""
+    why = None if answer is None else fault(SPECS[hook.hook].is_answer, answer)
+    return "" if why is None else f"{hook.hook} answered with a {type(answer).__name__}{why and f': {why}'}"
 
 
 def _at_once(hooks: Sequence[Implementation]) -> Finding:

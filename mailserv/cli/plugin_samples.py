@@ -11,6 +11,7 @@ from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.auth_result import AuthResult, AuthResults
 from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.envelope import Envelope, Recipient
+from mailserv.mail.fields import received_here
 from mailserv.mail.message import BytesContent, Content
 from mailserv.mail.notice import Notice, NoticeKind, NoticeWords
 from mailserv.mail.outcome import Deferred, Outcome
@@ -21,10 +22,11 @@ from mailserv.mail.value import Value, replace
 
 MESSAGE = b"From: alice@example.net\r\nTo: bob@example.org\r\nSubject: A question\r\n\r\nHow are you?\r\n"
 _QUEUE_ID = "4bXyTestQueue1"
+_RECEIVED = received_here("mail.example.org", _QUEUE_ID, 0.0)
 
 
 class Sample(Value, frozen=True):
-    """One session's values. `what` names it."""
+    """One session's values. `what` names it; `content` is what came, without our Received field."""
 
     what: str
     peer: Peer
@@ -46,14 +48,15 @@ class Sample(Value, frozen=True):
         route = Route(SMTP, self.forward_path.domain)
         row = QueuedRow(1, self.forward_path, self.forward_path, {}, 1, False)
         outcome = Deferred(Reply(451, "4.3.0", "Later"), "mx.example.org [192.0.2.2]:25")
-        delivery = Delivery(_QUEUE_ID, self.reverse_path, {}, self.content, 0.0, self.peer.login, route, (row,))
+        content = BytesContent(_RECEIVED + b"".join(self.content.blocks()))
+        delivery = Delivery(_QUEUE_ID, self.reverse_path, {}, content, 0.0, self.peer.login, route, (row,))
         told = self.forward_path if self.reverse_path.is_null else self.reverse_path
         return {
             Peer: self.peer,
             Envelope: Envelope(self.reverse_path, recipients),
             Address: self.forward_path,
             "reverse_path": self.reverse_path,
-            Content: self.content,
+            Content: content,
             Route: route,
             QueuedRow: row,
             Delivery: delivery,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from mailserv.hooks.guard import guard
-from mailserv.hooks.kinds import is_lines
+from mailserv.hooks.kinds import NO_REPLY, is_reply, must
 from mailserv.mail.extension import (
+    SMTP_SERVICES,
     Become,
     LookUp,
     Parameter,
@@ -20,9 +22,43 @@ from mailserv.mail.extension import (
 )
 from mailserv.mail.reply import LOCAL_ERROR, Reply
 from mailserv.mail.value import replace
+from mailserv.protocol.commands import COMMANDS, LMTP_COMMANDS
 
 _HOOK = "register_smtp_extensions"
 ANSWERS = (Reply, StartTLS, StartAuth, LookUp, StartQueue, Become)
+OUR_KEYS = tuple(f"verb {word.decode()}" for word in COMMANDS | LMTP_COMMANDS)
+"""What the core brings itself."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")  # RFC 5321 §4.1.1.1, §4.1.1.11; a verb may be a keyword, too
+_PARTS = {"verbs": Verb, "mail_params": Parameter, "rcpt_params": Parameter}
+
+
+def flaws(extension: SMTPExtension) -> Iterator[str]:
+    """What a client could never use, or no line of EHLO could hold."""
+    keyword, text = extension.keyword, extension.advertise
+    is_keyword = isinstance(keyword, str) and (not keyword or _NAME.fullmatch(keyword))
+    if not is_keyword or not (callable(text) or (text is not None and _is_keyword_text(text))):
+        yield f"{keyword!r} with {text!r} is no keyword with its text"
+    for name, kind in _PARTS.items():
+        parts = getattr(extension, name)
+        if not isinstance(parts, tuple | list) or not all(isinstance(part, kind) for part in parts):
+            yield f"{keyword!r}: {name} is no tuple of {kind.__name__}"
+            continue
+        for part in parts:
+            if not _NAME.fullmatch(part.name):
+                yield f"{part.name!r} is no name for a {kind.__name__}"
+            if isinstance(part, Parameter) and not (isinstance(part.growth, int) and part.growth >= 0):
+                yield f"{part.name!r}: growth {part.growth!r} is no number of octets"
+    for service in sorted(extension.services - SMTP_SERVICES):
+        yield f"{keyword!r}: there is no service {service!r}"
+
+
+def keys(extension: SMTPExtension) -> Iterator[str]:
+    """What no two may bring."""
+    if extension.keyword:
+        yield f"EHLO keyword {extension.keyword.upper()}"
+    yield from (f"verb {verb.name.upper()}" for verb in extension.verbs)
+    yield from (f"MAIL parameter {claim}" for parameter in extension.mail_params for claim in parameter.claims)
+    yield from (f"RCPT parameter {claim}" for parameter in extension.rcpt_params for claim in parameter.claims)
 
 
 def guarded(plugin: str, extension: SMTPExtension) -> SMTPExtension:
@@ -57,7 +93,8 @@ def _verb(plugin: str, verb: Verb) -> Verb:
 
 def _parameter(plugin: str, command: str, parameter: Parameter) -> Parameter:
     stage = f"{command} parameter {parameter.name}"
-    return replace(parameter, check=_guard(plugin, stage, parameter.check, (Reply, type(None)), LOCAL_ERROR))
+    check = _guard(plugin, stage, parameter.check, (Reply, type(None)), LOCAL_ERROR, least=400)
+    return replace(parameter, check=check)
 
 
 def _is_keyword_text(answer: Any) -> bool:
@@ -66,9 +103,14 @@ def _is_keyword_text(answer: Any) -> bool:
 
 
 def _guard(
-    plugin: str, stage: str, function: Callable[..., Any], kinds: tuple[type, ...], instead: Any
+    plugin: str, stage: str, function: Callable[..., Any], kinds: tuple[type, ...], instead: Any, least: int = 200
 ) -> Callable[..., Any]:
+    """`least`: the code that a Reply has at least."""
+    why = NO_REPLY % least
+
     def is_answer(answer: Any) -> bool:
-        return isinstance(answer, kinds) and not (isinstance(answer, Reply) and not is_lines(answer.text))
+        if not isinstance(answer, kinds):
+            return False
+        return not isinstance(answer, Reply) or must(is_reply(answer, least), why)
 
     return guard(plugin, _HOOK, stage, function, is_answer, instead)

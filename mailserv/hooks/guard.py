@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mailserv.hooks.kinds import fault
 from mailserv.logging import get_logger
 
 _log = get_logger("hooks")
@@ -21,9 +22,10 @@ def guard(
         except (Exception, SystemExit):  # noqa: BLE001 - one of the three places: a plugin may raise anything
             _log.exception("plugin_failed", plugin=plugin, hook=hook, stage=stage)
             return instead
-        if is_answer(answer):
+        why = fault(is_answer, answer)
+        if why is None:
             return answer
-        _log.error("plugin_lied", plugin=plugin, hook=hook, answer=type(answer).__name__)
+        _log.error("plugin_lied", plugin=plugin, hook=hook, stage=stage, answer=type(answer).__name__, why=why)
         return instead
 
     return call

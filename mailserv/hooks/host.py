@@ -22,10 +22,10 @@ from mailserv.clock import Clock
 from mailserv.config import read_section
 from mailserv.errors import ConfigError
 from mailserv.hooks import specs
-from mailserv.hooks.extensions import guarded
+from mailserv.hooks.extensions import OUR_KEYS, flaws, guarded, keys
 from mailserv.hooks.listeners import guarded_listener
 from mailserv.hooks.mechanisms import guarded_mechanism
-from mailserv.hooks.pop3_extensions import guarded_pop3
+from mailserv.hooks.pop3_extensions import OUR_POP3_KEYS, guarded_pop3, pop3_keys
 from mailserv.hooks.rooms import Rooms
 from mailserv.hooks.runner import ALL, Runner
 from mailserv.mail.delivery import Transport
@@ -34,11 +34,11 @@ from mailserv.mail.listening import PluginListener
 from mailserv.mail.plugin import Services
 from mailserv.mail.pop3_extension import Pop3Extension
 from mailserv.mail.sasl import SaslMechanism
-from mailserv.protocol.pop3_commands import CAPABILITIES, COMMANDS
 from mailserv.protocol.sasl import BUILT_IN
 from mailserv.settings import PluginPolicy
 
 GROUP = "mailserv.plugins"
+OURS = "mailserv"  # who brings what no plugin does
 TRACE = "MAILSERV_TRACE_PLUGINS"  # in the environment: hooks whose every call is logged, separated by commas, or "all"
 SHIPPED_EXTENSIONS = (
     "size",
@@ -160,19 +160,22 @@ def _unknown_hooks(manager: pluggy.PluginManager) -> list[str]:
 def _collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runner) -> Plugins:
     problems: list[str] = []
     extensions = _answers(manager, "register_smtp_extensions", SMTPExtension, problems)
+    flawed = [f"plugin {owner}: {flaw}" for owner, extension in extensions for flaw in flaws(extension)]
+    if flawed:
+        raise ConfigError(problems + flawed)
     transports = _answers(manager, "register_transports", tuple, problems)
     pop3 = _answers(manager, "register_pop3_extensions", Pop3Extension, problems)
     mechanisms = _answers(manager, "register_sasl_mechanisms", SaslMechanism, problems)
-    problems += _contradictions((owner, key) for owner, extension in extensions for key in _keys(extension))
-    problems += _contradictions((owner, f"transport {pair[0]}") for owner, pair in transports)
-    problems += _contradictions(
-        [*_OUR_POP3, *((owner, key) for owner, extension in pop3 for key in _pop3_keys(extension))]
-    )
-    built_in = [("mailserv", mechanism) for mechanism in BUILT_IN]
+    ours = [(OURS, key) for key in (*OUR_KEYS, *OUR_POP3_KEYS)]
+    theirs = [(owner, key) for owner, extension in extensions for key in keys(extension)]
+    theirs += [(owner, f"transport {pair[0]}") for owner, pair in transports]
+    theirs += [(owner, key) for owner, extension in pop3 for key in pop3_keys(extension)]
+    problems += _contradictions(ours + theirs)
+    built_in = [(OURS, mechanism) for mechanism in BUILT_IN]
     problems += _contradictions((owner, f"SASL mechanism {each.name}") for owner, each in [*built_in, *mechanisms])
     problems += [
         f"plugin {owner}: {each.keyword!r} with {each.advertise!r} is no keyword with its text"
-        for owner, each in [*extensions, *pop3]
+        for owner, each in pop3
         if isinstance(each.advertise, str) and not (each.keyword + each.advertise).isprintable()
     ]
     listeners = _answers(manager, "register_listeners", PluginListener, problems)
@@ -211,32 +214,16 @@ def _answers(manager: pluggy.PluginManager, hook: str, kind: type, problems: lis
     return found
 
 
-def _keys(extension: SMTPExtension) -> Iterable[str]:
-    if extension.keyword:
-        yield f"EHLO keyword {extension.keyword.upper()}"
-    yield from (f"verb {verb.name.upper()}" for verb in extension.verbs)
-    yield from (f"MAIL parameter {claim}" for parameter in extension.mail_params for claim in parameter.claims)
-    yield from (f"RCPT parameter {claim}" for parameter in extension.rcpt_params for claim in parameter.claims)
-
-
-def _pop3_keys(extension: Pop3Extension) -> Iterable[str]:
-    if extension.keyword:
-        yield f"POP3 capability {extension.keyword.upper()}"
-    yield from (f"POP3 verb {verb.name.upper()}" for verb in extension.verbs)
-
-
-_OUR_POP3 = (
-    *(("mailserv", f"POP3 capability {keyword}") for keyword in CAPABILITIES),
-    *(("mailserv", f"POP3 verb {word.decode()}") for word in COMMANDS),
-)
-
-
 def _contradictions(claims: Iterable[tuple[str, str]]) -> list[str]:
     first: dict[str, str] = {}
     problems = []
     for owner, key in claims:
         if key in first:
-            problems.append(f"plugins {first[key]} and {owner} both bring {key}: disable one of them")
+            problems.append(
+                f"plugin {owner} brings {key}, which mailserv has itself"
+                if first[key] == OURS
+                else f"plugins {first[key]} and {owner} both bring {key}: disable one of them"
+            )
         else:
             first[key] = owner
     return problems

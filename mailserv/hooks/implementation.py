@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailserv.clock import Clock
 from mailserv.hooks.breaker import Breaker
+from mailserv.hooks.kinds import fault
 from mailserv.hooks.specs import SPECS
 from mailserv.logging import get_logger
 from mailserv.settings import PluginPolicy
@@ -130,10 +131,12 @@ class Implementation:
             if self._failed():
                 _log.error("plugin_failed", plugin=self.plugin, hook=self.hook, exc_info=error)
             return self._without_answer(f"it raised {type(error).__name__}")
-        if answer is not None and not self._is_one(answer):
+        why = None if answer is None else fault(self._is_answer, answer)
+        if why is not None:
+            kind = type(answer).__name__
             if self._failed():
-                _log.error("plugin_lied", plugin=self.plugin, hook=self.hook, answer=type(answer).__name__)
-            return self._without_answer(f"it answered with a {type(answer).__name__}")
+                _log.error("plugin_lied", plugin=self.plugin, hook=self.hook, answer=kind, why=why)
+            return self._without_answer(f"it answered with a {kind}{why and f': {why}'}")
         if self.breaker.failures and self.breaker.succeeded():
             _log.warning("plugin_resumed", plugin=self.plugin, hook=self.hook)
             self._changed(self)
@@ -156,13 +159,6 @@ class Implementation:
         """It could not be called: the system gives no more threads."""
         self.failures += 1
         return self._without_answer("there is no thread for it")
-
-    def _is_one(self, answer: Any) -> bool:
-        """It may be a plugin's own object, whose parts raise when they are looked at."""
-        try:
-            return self._is_answer(answer)
-        except Exception:  # noqa: BLE001 - a plugin may raise anything, here too
-            return False
 
     def _watch(self, failing: bool) -> None:
         """A call that needs no `attempt` is the one of an implementation that neither failed last nor is traced."""

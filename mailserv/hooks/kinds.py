@@ -59,16 +59,46 @@ SPECS: dict[str, Spec] = {}
 _spec = pluggy.HookspecMarker("mailserv")
 
 
+class Lie(ValueError):
+    """Why something is no answer, where its type does not tell. The plugin's author reads it in the log."""
+
+
+def fault(is_answer: Callable[[Any], bool], answer: object) -> str | None:
+    """Why it is no answer, "" where its type tells; None: it is one. It may be a plugin's own object, whose parts raise
+    when they are looked at."""
+    try:
+        return None if is_answer(answer) else ""
+    except Lie as lie:
+        return str(lie)
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything, here too
+        return f"to look at it raises {type(error).__name__}"
+
+
+def must(holds: object, otherwise: str) -> bool:
+    """True; raises Lie where it does not hold."""
+    if not holds:
+        raise Lie(otherwise)
+    return True
+
+
+NO_REPLY = "its reply is none from %d to 599 with an enhanced status and printable text"
+
+
 def is_refusal(answer: object) -> bool:
     """A Verdict that refuses: 4xx or 5xx, in lines that cannot break the reply. Anything else would be a lie."""
-    return isinstance(answer, Verdict) and isinstance(answer.action, Action) and is_reply(answer.reply)
-
-
-def is_reply(answer: object) -> bool:
-    """A refusal's reply."""
-    if not isinstance(answer, Reply) or not 400 <= answer.code <= 599:
+    if not isinstance(answer, Verdict) or not isinstance(answer.action, Action):
         return False
-    return is_lines(answer.text)
+    return must(is_reply(answer.reply, 400), NO_REPLY % 400)
+
+
+_ENHANCED = re.compile(r"(?:[245]\.\d{1,3}\.\d{1,3})?")  # RFC 3463 §2; "" where RFC 2034 §4 allows none
+
+
+def is_reply(answer: object, least: int = 200) -> bool:
+    """A Reply from this code on, whose parts stay what they are on the wire."""
+    if not isinstance(answer, Reply) or not isinstance(answer.code, int) or not least <= answer.code <= 599:
+        return False
+    return _ENHANCED.fullmatch(answer.enhanced) is not None and is_lines(answer.text)
 
 
 def is_lines(text: str) -> bool:
@@ -78,16 +108,23 @@ def is_lines(text: str) -> bool:
 
 def is_resolution(answer: object) -> bool:
     """A Resolution whose parts are what they say."""
-    if not isinstance(answer, Resolution) or (answer.refusal is not None and not is_reply(answer.refusal)):
+    if not isinstance(answer, Resolution):
         return False
+    must(answer.refusal is None or is_reply(answer.refusal, 400), NO_REPLY % 400)
     mailboxes = all(isinstance(account, str) and is_address(reached) for account, reached in answer.mailboxes)
+    must(mailboxes, "its mailboxes are no (account, Address) pairs")
     remotes = all(is_address(reached) and is_route(route) for reached, route in answer.remotes)
-    return mailboxes and remotes and all(isinstance(step, str) and step.isprintable() for step in answer.steps)
+    must(remotes, "its remotes are no (Address, Route) pairs")
+    return must(
+        all(isinstance(step, str) and step.isprintable() for step in answer.steps), "a step is no printable line"
+    )
 
 
 def is_addresses(answer: object) -> bool:
     """A list or tuple of addresses that mail can go to."""
-    return isinstance(answer, list | tuple) and all(is_address(a) and not a.is_null for a in answer)
+    if not isinstance(answer, list | tuple):
+        return False
+    return must(all(is_address(a) and not a.is_null for a in answer), "it holds what is no Address")
 
 
 def is_route(answer: object) -> bool:
@@ -104,10 +141,16 @@ def is_delay(answer: object) -> bool:
 
 def is_content(answer: object) -> bool:
     """Content in memory, whose lines all end in CRLF (invariant 5)."""
-    if not isinstance(answer, BytesContent) or not isinstance(answer.data, bytes) or not answer.data.endswith(b"\r\n"):
+    if not isinstance(answer, BytesContent) or not isinstance(answer.data, bytes):
         return False
+    must(answer.data.endswith(b"\r\n"), "it does not end with CRLF")
     without = answer.data.replace(b"\r\n", b"")
-    return b"\r" not in without and b"\n" not in without
+    return must(b"\r" not in without and b"\n" not in without, "a CR or LF stands alone in it")
+
+
+def is_traced_content(answer: Any) -> bool:
+    """The same, with a Received field at its top, which nobody may take away (RFC 5321 §4.4): hops are counted by it."""
+    return is_content(answer) and must(answer.data[:9].lower() == b"received:", "our Received is not at its top")
 
 
 _KEYWORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")  # RFC 5321 §4.1.2: Ldh-str

@@ -33,7 +33,7 @@ def guarded_mechanism(plugin: str, mechanism: SaslMechanism) -> SaslMechanism:
             return SaslFailed(AUTH_UNAVAILABLE)
         if isinstance(outcome, _OUTCOMES):
             return outcome
-        _log.error("plugin_lied", plugin=plugin, hook=_HOOK, answer=type(outcome).__name__)
+        _log.error("plugin_lied", plugin=plugin, hook=_HOOK, stage=mechanism.name, answer=type(outcome).__name__)
         return SaslFailed(AUTH_UNAVAILABLE)
 
     make = mechanism.make_verifier and guard(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -9,9 +10,22 @@ from mailserv.hooks.guard import guard
 from mailserv.mail.pop3_extension import LogIn, Pop3Answer, Pop3Extension, Pop3Verb, UseUTF8
 from mailserv.mail.sasl import Credentials, Proof
 from mailserv.mail.value import replace
+from mailserv.protocol.pop3_commands import CAPABILITIES, COMMANDS
 
 _HOOK = "register_pop3_extensions"
 LOCAL_ERROR = Pop3Answer(False, "[SYS/TEMP] Local error in processing; try again later")  # RFC 3206 §4
+OUR_POP3_KEYS = (
+    *(f"POP3 capability {keyword}" for keyword in CAPABILITIES),
+    *(f"POP3 verb {word.decode()}" for word in COMMANDS),
+)
+"""What the core brings itself."""
+
+
+def pop3_keys(extension: Pop3Extension) -> Iterator[str]:
+    """What no two may bring."""
+    if extension.keyword:
+        yield f"POP3 capability {extension.keyword.upper()}"
+    yield from (f"POP3 verb {verb.name.upper()}" for verb in extension.verbs)
 
 
 def guarded_pop3(plugin: str, extension: Pop3Extension) -> Pop3Extension:

@@ -29,6 +29,7 @@ from mailserv.hooks.kinds import (
     is_route,
     is_text,
     is_tls_mode,
+    is_traced_content,
 )
 from mailserv.hooks.specs_at_start import (
     check_config,
@@ -149,7 +150,7 @@ def message_scan(peer: Peer, envelope: Envelope, content: Content, results: Auth
     raise AssertionError("a specification is never called")
 
 
-@hook(Kind.TRANSFORM, is_answer=is_content, on_error="skip", budget=LONG_BUDGET, changes="content")
+@hook(Kind.TRANSFORM, is_answer=is_traced_content, on_error="skip", budget=LONG_BUDGET, changes="content")
 def message_rewrite(peer: Peer, envelope: Envelope, content: Content, results: AuthResults) -> BytesContent | None:
     """Change what is about to be accepted: header section, body, both.
 

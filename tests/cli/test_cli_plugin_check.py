@@ -20,7 +20,7 @@ import msgspec
 from mailserv import hookimpl
 from mailserv.mail.address import Address
 from mailserv.mail.extension import LookUp, Parameter, Payload, SMTPExtension, Verb
-from mailserv.mail.message import header_section
+from mailserv.mail.message import BytesContent, header_section
 from mailserv.mail.pop3_extension import Pop3Answer, Pop3Extension, Pop3Verb
 from mailserv.mail.reply import Reply
 from mailserv.mail.sasl import Proof, SaslMechanism
@@ -179,6 +179,23 @@ def test_a_broken_rule_is_named_and_no_other(mailserv: Command, rule: str) -> No
     code, broken = check(mailserv, HEAD + BROKEN[rule])
     assert code == 1
     assert [rule in each for each in broken] == [True], broken
+
+
+REWRITE = """
+    @hookimpl
+    def message_rewrite(self, content):
+        return BytesContent(b"".join(content.blocks()){change})
+"""
+
+
+def test_a_rewriter_gets_messages_with_our_received_as_they_are(mailserv: Command) -> None:
+    assert check(mailserv, HEAD + REWRITE.format(change='+ b"-- seen\\r\\n"')) == (0, {})
+
+
+def test_a_lie_is_told_with_what_is_wrong_with_it(mailserv: Command) -> None:
+    _, broken = check(mailserv, HEAD + REWRITE.format(change='.replace(b"Received", b"X-Received")'))
+    told = "message_rewrite answered with a BytesContent: our Received is not at its top"
+    assert broken["it answers to an ordinary message"] == told
 
 
 def test_a_raise_is_told_with_its_place(mailserv: Command) -> None:

@@ -12,6 +12,7 @@ from mailserv import hookimpl
 from mailserv.errors import ConfigError
 from mailserv.mail.address import Address
 from mailserv.mail.extension import LookUp, Parameter, SMTPExtension, StartQueue, Verb
+from mailserv.mail.reply import Reply
 from mailserv.testing.server import MailServer, mail_server
 
 
@@ -101,15 +102,77 @@ def test_a_payload_of_unknown_length_ends_the_session(talk: SmtpTalk) -> None:
     assert talk.is_closed()
 
 
-@pytest.mark.parametrize(("keyword", "text"), [("XTWO", "one\r\n250 XMORE"), ("X\nTWO", ""), ("XTWO", "\0")])
-def test_a_keyword_that_is_more_than_a_line_stops_the_start(keyword: str, text: str) -> None:
-    class Two:
+def passes(*_: Any) -> None:
+    return None
+
+
+def bringing(*extensions: SMTPExtension) -> type:
+    class Brings:
         def __init__(self, settings: None, services: object) -> None:
             """Nothing is kept."""
 
         @hookimpl
         def register_smtp_extensions(self) -> Iterable[SMTPExtension]:
-            yield SMTPExtension(keyword, text)
+            return extensions
 
-    with pytest.raises(ConfigError, match=r"^plugin two: .* is no keyword with its text"), mail_server(plugins=[Two]):
+    return Brings
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Reply(42, "", "no code"),
+        Reply("250", "2.0.0", "no number"),  # type: ignore[arg-type]
+        Reply(250, "2.0.0\r\n250", "no status"),
+        Reply(250, "2.0.0", "no\rline"),
+        Reply(250, "2.0.0", b"no text"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_reply_that_would_be_none_on_the_wire_is_not_said(said: Reply) -> None:
+    verb = Verb("XSAYS", lambda view, argument: said)
+    parameter = Parameter("XSAYS", lambda view, value: said)
+    extension = SMTPExtension("XSAYS", "", verbs=(verb,), mail_params=(parameter,))
+    with mail_server(plugins=[bringing(extension)]) as server, SmtpTalk(server.connect()) as talk:
+        talk.ask("EHLO client.example.net")
+        assert talk.say("XSAYS").startswith("451 4.3.0")
+        assert talk.say("MAIL FROM:<smith@example.net> XSAYS").startswith("451 4.3.0")
+        lied = server.wait_for_log("plugin_lied", plugin="brings", count=2)
+    assert [line["stage"] for line in lied] == ["verb XSAYS", "MAIL parameter XSAYS"]
+    assert all(line["why"] for line in lied)
+
+
+def test_a_parameter_that_passes_says_nothing() -> None:
+    """With a 250 of the plugin's own there would be no transaction behind it."""
+    parameter = Parameter("XYES", lambda view, value: Reply(250, "2.1.0", "fine"))
+    extension = SMTPExtension("XYES", "", mail_params=(parameter,))
+    with mail_server(plugins=[bringing(extension)]) as server, SmtpTalk(server.connect()) as talk:
+        talk.ask("EHLO client.example.net")
+        assert talk.say("MAIL FROM:<smith@example.net> XYES").startswith("451 4.3.0")
+
+
+WRONG_PARTS: list[tuple[dict[str, Any], str]] = [
+    ({"keyword": "X TWO"}, "'X TWO' with '' is no keyword with its text"),
+    ({"keyword": "X_TWO"}, "'X_TWO' with '' is no keyword with its text"),
+    ({"keyword": "X\nTWO"}, r"'X\nTWO' with '' is no keyword with its text"),
+    ({"advertise": "one\r\n250 XMORE"}, r"'XTWO' with 'one\r\n250 XMORE' is no keyword with its text"),
+    ({"advertise": "\0"}, r"'XTWO' with '\x00' is no keyword with its text"),
+    ({"advertise": "ü"}, "'XTWO' with 'ü' is no keyword with its text"),
+    ({"advertise": None}, "'XTWO' with None is no keyword with its text"),
+    ({"verbs": (Verb("X TWO", lies),)}, "'X TWO' is no name for a Verb"),
+    ({"verbs": Verb("XTWO", lies)}, "'XTWO': verbs is no tuple of Verb"),
+    ({"mail_params": (Verb("XTWO", lies),)}, "'XTWO': mail_params is no tuple of Parameter"),
+    ({"rcpt_params": (Parameter("", passes),)}, "'' is no name for a Parameter"),
+    ({"rcpt_params": (Parameter("XTWO", passes, growth=-1),)}, "'XTWO': growth -1 is no number of octets"),
+    ({"services": frozenset({"smtp", "smpt"})}, "'XTWO': there is no service 'smpt'"),
+    ({"verbs": (Verb("quit", lies),)}, "brings verb QUIT, which mailserv has itself"),
+]
+
+
+@pytest.mark.parametrize(("parts", "told"), WRONG_PARTS, ids=[told for _, told in WRONG_PARTS])
+def test_what_no_client_could_use_stops_the_start(parts: dict[str, Any], told: str) -> None:
+    extension = SMTPExtension(**{"keyword": "XTWO", "advertise": "", **parts})
+    with pytest.raises(ConfigError) as caught, mail_server(plugins=[bringing(extension)]):
         pass
+    (problem,) = caught.value.problems
+    assert problem.startswith("plugin brings")
+    assert problem.endswith(told)

@@ -199,10 +199,10 @@ def plugin(extension: Pop3Extension) -> type:
             Pop3Extension("", lambda _: "", verbs=(Pop3Verb("Xecho", echo),)),
             "archive and claims both bring POP3 verb XECHO",
         ),
-        (Pop3Extension("EXPIRE", lambda _: "0"), "mailserv and claims both bring POP3 capability EXPIRE"),
+        (Pop3Extension("EXPIRE", lambda _: "0"), "claims brings POP3 capability EXPIRE, which mailserv has itself"),
         (
             Pop3Extension("", lambda _: "", verbs=(Pop3Verb("RETR", echo),)),
-            "mailserv and claims both bring POP3 verb RETR",
+            "claims brings POP3 verb RETR, which mailserv has itself",
         ),
         (Pop3Extension("UTF8", lambda _: ""), "pop3utf8 and claims both bring POP3 capability UTF8"),
     ],

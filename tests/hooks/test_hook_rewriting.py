@@ -44,6 +44,29 @@ def test_hook_message_rewrite_never_brings_in_a_bare_newline(tmp_path: Path, lie
         server.wait_for_log("plugin_lied", plugin="probe")
 
 
+@pytest.mark.parametrize(
+    ("lie", "why"),
+    [
+        ("whole.replace(CRLF, LF) + CRLF", "a CR or LF stands alone in it"),
+        ("whole + b'no end'", "it does not end with CRLF"),
+        ("whole.partition(b'Subject')[2]", "our Received is not at its top"),
+        ("b'X-Mine: above' + CRLF + whole", "our Received is not at its top"),
+    ],
+)
+def test_hook_message_rewrite_that_lies_is_told_why(tmp_path: Path, lie: str, why: str) -> None:
+    body = f"""
+    @hookimpl
+    def message_rewrite(self, content):
+        whole, CRLF, LF = b"".join(content.blocks()), bytes([13, 10]), bytes([10])
+        return BytesContent({lie})
+    """
+    with plugin_server(tmp_path, body) as (server, _):
+        server.send(CAROL, [ALICE], TEXT)
+        (told,) = server.wait_for_log("plugin_lied", plugin="probe")
+        assert (told["answer"], told["why"]) == ("BytesContent", why)
+        assert server.wait_for_mail(ALICE)[0].endswith(TEXT)
+
+
 def test_hook_message_rewrite_can_be_made_a_must(tmp_path: Path) -> None:
     body = """
     @hookimpl
