@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mailserv.hooks.runner import Runner
 from mailserv.hooks.specs import KINDS, Kind
 from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.finding import Finding
-from mailserv.mail.message import BytesContent
+from mailserv.mail.message import BytesContent, Content
 from mailserv.mail.value import replace
 from mailserv.mail.verdict import Observed, Verdict
 from mailserv.resolver import Resolver
@@ -34,6 +35,7 @@ SESSION = (
     "message_authenticate",
     "message_check",
     "message_scan",
+    "message_rewrite",
 )
 
 
@@ -115,6 +117,8 @@ def _found(runner: Runner, hook: str, arguments: Mapping[str, Any]) -> tuple[str
     if KINDS[hook] is Kind.PROVIDE:
         found: Any = runner.provide(hook, **arguments)
         return ("no opinion" if found is None else str(found)), ""
+    if KINDS[hook] is Kind.TRANSFORM:
+        return _change(arguments["content"], runner.transform(hook, **arguments)), ""
     for _, answer in runner.gather(hook, **arguments):
         if isinstance(answer, Finding):
             return _finding(answer)
@@ -127,6 +131,14 @@ def _finding(finding: Finding) -> tuple[str, str]:
         return str(finding.verdict.reply), finding.verdict.reason
     score = "" if finding.score is None else f", score {finding.score:g}"
     return f"found {finding.found or 'nothing'}{score}", ""
+
+
+def _change(before: Content, after: Content) -> str:
+    """Whole lines: what a person would look for."""
+    if after is before:
+        return "no opinion"
+    old, new = (Counter(b"".join(content.blocks()).splitlines()) for content in (before, after))
+    return f"changed: -{(old - new).total()} +{(new - old).total()} lines"
 
 
 def _ip(text: str) -> str:

@@ -40,13 +40,14 @@ class Plugin:
 
     @hookimpl
     def message_check(self, content):
-        return tempfail("Too long") if content.size > 100 else None
+        return tempfail("Too long") if content.size > 200 else None
 '''
 
 FINDER = """
 from mailserv import hookimpl
 from mailserv.mail.auth_result import AuthResult
 from mailserv.mail.finding import Finding
+from mailserv.mail.message import BytesContent
 
 class Plugin:
     def __init__(self, settings, services):
@@ -57,6 +58,9 @@ class Plugin:
     @hookimpl
     def message_scan(self):
         return Finding("spam", 4.5)
+    @hookimpl
+    def message_rewrite(self, content):
+        return BytesContent(b"".join(content.blocks()).replace(b"Subject:", b"Subject: [spam]") + b"-- \\r\\nEnd.\\r\\n")
 """
 
 
@@ -123,13 +127,14 @@ def test_test_reads_the_message_from_a_file_as_the_wire_would_bring_it(polite: C
     assert "451 4.7.1 Too long" in out
 
 
-def test_test_shows_what_was_found_in_a_message(polite: Command) -> None:
+def test_test_shows_what_was_found_in_a_message_and_what_was_made_of_it(polite: Command) -> None:
     (polite.folder / "plugins" / "finder.py").write_text(FINDER)
     polite.config.write_text(polite.config.read_text().replace('["polite"]', '["polite", "finder"]'))
     rows = json.loads(polite("plugin", "test", "finder", "--json").out)
     assert [(row["hook"], row["answer"], row["reason"]) for row in rows] == [
         ("message_authenticate", "iprev=fail, spf=none", "no name "),
         ("message_scan", "found spam, score 4.5", ""),
+        ("message_rewrite", "changed: -1 +3 lines", ""),
     ]
 
 
