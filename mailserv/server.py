@@ -175,7 +175,7 @@ class Server:
         undo.callback(self.store.close)
         plugins = self._load_plugins()
         self._plugins = plugins
-        paused = PausedFile(settings.data_dir, clock)
+        paused = PausedFile(settings.data_dir, clock, self._part.index)
         paused.clear()
         plugins.runner.watch(paused.tell)
         undo.callback(paused.clear)

@@ -84,7 +84,7 @@ def _paused(settings: Settings) -> list[Paused]:
     if not nudge(settings.data_dir / "nudge"):
         return []
     try:
-        return read_paused(settings.data_dir)
+        return read_paused(settings.data_dir, settings.limits.processes)
     except (OSError, ValueError) as error:
         raise refuse(f"{settings.data_dir}: what is paused cannot be read: {error}") from error
 

@@ -1,9 +1,10 @@
-"""Which hooks rest, for `mailserv plugin list`: a small file in data_dir, there while the server runs and one of them does."""
+"""Which hooks rest, for `mailserv plugin list`: a small file in data_dir for each process, there while one of its hooks does."""
 
 from __future__ import annotations
 
 import os
 import threading
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -24,11 +25,16 @@ class Paused(msgspec.Struct, frozen=True):
     since: float
 
 
+def file_of(data_dir: Path, process: int) -> Path:
+    """Each process has breakers of its own (docs/decisions/0021)."""
+    return data_dir / (f"paused.{process}.json" if process else FILE)
+
+
 class PausedFile:
     """The server's side. Any thread. That it cannot be written costs a line in the log and nothing else."""
 
-    def __init__(self, data_dir: Path, clock: Clock) -> None:
-        self._path = data_dir / FILE
+    def __init__(self, data_dir: Path, clock: Clock, process: int = 0) -> None:
+        self._path = file_of(data_dir, process)
         self._clock = clock
         self._lock = threading.Lock()
         self._paused: dict[tuple[str, str], Paused] = {}
@@ -62,9 +68,23 @@ class PausedFile:
         os.replace(new, self._path)
 
 
-def read_paused(data_dir: Path) -> list[Paused]:
-    """What the server of this data_dir has told; whether it still runs is another question. Raises OSError, ValueError."""
+def read_paused(data_dir: Path, processes: int = 1) -> list[Paused]:
+    """What the server of this data_dir has told; whether it still runs is another question. A hook that rests in several
+    processes is one, since the first of them. Raises OSError, ValueError."""
+    found: dict[tuple[str, str], Paused] = {}
+    for each in sorted(
+        chain.from_iterable(_told(file_of(data_dir, number)) for number in range(processes)), key=_since
+    ):
+        found.setdefault((each.plugin, each.hook), each)
+    return list(found.values())
+
+
+def _told(path: Path) -> list[Paused]:
     try:
-        return msgspec.json.decode((data_dir / FILE).read_bytes(), type=list[Paused])
+        return msgspec.json.decode(path.read_bytes(), type=list[Paused])
     except FileNotFoundError:
         return []
+
+
+def _since(paused: Paused) -> float:
+    return paused.since

@@ -17,6 +17,8 @@ import pytest
 from serving import Process, port_of, running
 
 from mailserv.clock import SystemClock
+from mailserv.hooks.breaker import FAILURES
+from mailserv.hooks.paused import read_paused
 from mailserv.store.passwords import hash_password
 from mailserv.store.sqlite import open_store
 from mailserv.testing.sink import ScriptedMX
@@ -203,6 +205,43 @@ def test_a_reload_and_a_new_account_reach_every_process(
     server.signal(signal.SIGHUP)
     server.until("event=reload_failed")
     send(port, "carol@example.org")
+
+
+PAUSING = """
+from mailserv import hookimpl
+
+class Plugin:
+    def __init__(self, settings, services):
+        pass
+
+    @hookimpl
+    def smtp_helo(self):
+        raise RuntimeError("boom")
+"""
+
+
+def test_a_hook_that_rests_is_told_by_whichever_process_it_does(tmp_path: Path, config: Path) -> None:
+    """Each process has breakers of its own; one that is started again clears its own."""
+    (tmp_path / "pausing.py").write_text(PAUSING)
+    config.write_text(config.read_text() + 'plugins = { enabled = ["pausing"], path = "." }\n')
+    with running("serve", "--config", str(config), cwd=tmp_path) as server:
+        port = port_of(server.until(READY), "smtp")
+        rested = []
+        for stopped in children(server):  # first the other one answers, then this one
+            stop(stopped)
+            for _ in range(FAILURES):
+                with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+                    assert client.ehlo()[0] == 451
+            server.until("event=plugin_paused")
+            rested.append(read_paused(tmp_path / "data", 2))
+            os.kill(stopped, signal.SIGCONT)
+        assert [each.hook for each in rested[0]] == ["smtp_helo"]
+        assert rested[1] == rested[0], "it is told once, since the first"
+        os.kill(children(server)[1], signal.SIGKILL)
+        server.until("event=process_started")
+        assert [each.hook for each in read_paused(tmp_path / "data", 2)] == ["smtp_helo"]
+        assert server.stop()[0] == 0
+    assert read_paused(tmp_path / "data", 2) == []
 
 
 def test_a_port_in_use_stops_the_start(tmp_path: Path, config: Path) -> None:
