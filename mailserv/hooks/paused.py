@@ -1,4 +1,4 @@
-"""Which hooks rest, for `mailserv plugin list`: a small file in data_dir for each process, there while one of its hooks does."""
+"""Which hooks rest, for `mailserv plugin list`: a small file in data_dir for each process that has some, while they do."""
 
 from __future__ import annotations
 

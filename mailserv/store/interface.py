@@ -243,6 +243,9 @@ class Store(Protocol):
         """One transaction: states, bounces accepted, trace by queue id. `wait=False` returns once it is handed over;
         an error is then logged and the lease brings the rows back.
 
+        What another process's transaction or a full disk keeps from being written is tried again before each later write,
+        also where it was raised: whatever its owner did not settle differently meanwhile is not delivered twice.
+
         With `bounces`, every row that is not done must still be the owner's: else the bounces are withheld and only done
         rows are settled, since what the bounce tells of may yet be delivered. Trace is written if any row changed. A
         bounce to a mailbox whose account is gone goes without it. Raises ValueError for a state no settlement leads to.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mailserv.errors import StorageFull, StoreUnavailable
 from mailserv.logging import get_logger
 from mailserv.mail.delivery import QueuedRow
 from mailserv.mail.message import Acceptance
@@ -51,10 +52,16 @@ def settle(
     def action(work: Work) -> None:
         _settle(work, owner, settlements, prepared, rows, now)
 
-    if not wait and not any(each.file for each in prepared):
+    has_files = any(each.file for each in prepared)
+    if not wait and not has_files:
         writer.post(action, frees=True)
-    else:
+        return
+    try:
         with_bounces(writer, spool, prepared, action)
+    except (StorageFull, StoreUnavailable):
+        if not has_files:  # those are gone
+            writer.post(action, frees=True)
+        raise
 
 
 def give_up(

@@ -34,6 +34,9 @@ _STALE = frozenset(  # after these a connection may be of no use: SQLite stays r
     }
 )
 
+# What nobody waits for is not given up for these: another process's transaction ends, and room comes.
+_PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL})
+
 T = TypeVar("T")
 log = get_logger("store")
 
@@ -53,13 +56,14 @@ class Work:
 class _Task(Generic[T]):
     """One action on its way. `done` is held until the writer has finished with it."""
 
-    __slots__ = ("action", "done", "error", "frees", "octets", "result", "work")
+    __slots__ = ("action", "done", "error", "frees", "is_late", "octets", "result", "work")
 
     def __init__(
         self, action: Callable[[Work], T], octets: int, done: threading.Lock | None, *, frees: bool = False
     ) -> None:
         self.action = action
         self.frees = frees
+        self.is_late = False  # nobody waits for it, and it was to be tried again
         self.octets = octets
         self.done = done
         self.error: BaseException | None = None
@@ -97,6 +101,7 @@ class Writer:
         self._patience = patience
         self._connection: sqlite3.Connection | None = look_often(connect())
         self._tasks: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
+        self._late: list[_Task[Any]] = []  # posted, and to be tried again
         self._lock = threading.Lock()  # nothing is handed over after the None that ends the thread
         self._is_closed = False
         self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
@@ -123,7 +128,8 @@ class Writer:
         return task.result  # type: ignore[return-value]  # set whenever there is no error
 
     def post(self, action: Callable[[Work], object], *, frees: bool = False) -> None:
-        """Hand `action` over and return. An error is logged. `frees`: as `run` has it."""
+        """Hand `action` over and return. An error is logged; while another process has the database, or there is no room,
+        it is tried again before whatever comes next. `frees`: as `run` has it."""
         self._hand_over(_Task(action, 0, None, frees=frees))
 
     def close(self) -> None:
@@ -161,8 +167,11 @@ class Writer:
             first = self._tasks.get()
             with self._turns:  # whoever comes while it waits for its turn joins the group
                 group, is_last = self._take(first)
+                group, self._late = [*self._late, *group], []
                 if group:
                     self._run_group(group)
+        for task in self._late:
+            self._log_failed(task.error)
         self._drop_connection()
         self._turns.close()
 
@@ -264,7 +273,15 @@ class Writer:
         elif error is not None and task.frees and self._is_full(error) and self._make_room():
             task.frees = False
             self._run_group([task])
+        elif isinstance(error, sqlite3.Error) and primary_code(error) in _PASSING:
+            self._late.append(task)
+            if not task.is_late:
+                task.is_late = True
+                log.warning("store_action_waits", file=str(self._path), error=str(error))
         elif error is not None:
-            log.error("store_action_failed", file=str(self._path), error=str(error), kind=type(error).__name__)
+            self._log_failed(error)
         elif task.work is not None and task.work.files:
             self._remove(task.work.files)
+
+    def _log_failed(self, error: BaseException | None) -> None:
+        log.error("store_action_failed", file=str(self._path), error=str(error), kind=type(error).__name__)

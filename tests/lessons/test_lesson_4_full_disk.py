@@ -151,12 +151,15 @@ def test_lesson_4_the_workers_survive_and_deliver_when_there_is_room(
     small.refuses, small.code, small.is_full = refuses, code, True
     clock.advance(3600)
     server.wake_queue()
-    server.log.wait(lambda: server.log.matching("queue_store_failed") or server.log.matching("store_action_failed"))
+    failures = ("queue_store_failed", "store_action_failed", "store_action_waits")
+    server.log.wait(lambda: any(map(server.log.matching, failures)))
     small.is_full = False
     already = len(mx.messages)
-    time_goes_on(server, clock, until=lambda: mx.wait_for_messages(already + 1, timeout=0.5))
+    if not server.log.matching("store_action_waits"):
+        time_goes_on(server, clock, until=lambda: mx.wait_for_messages(already + 1, timeout=0.5))
     server.wait_for_empty_queue()
-    assert 1 <= len(mx.messages) <= 2  # a mark that could not be written may cost a second copy
+    # A mark that a failing disk did not take may cost a second copy; one that only had to wait does not.
+    assert 1 <= len(mx.messages) <= (2 if code == sqlite3.SQLITE_IOERR else 1)
     server.send(ALICE, ["carol@a.example"], CONTENT, login=(ALICE, "secret"))
     server.wait_for_empty_queue()
     assert mx.messages[-1].rcpts == ("<carol@a.example>",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import resource
 import signal
@@ -41,9 +42,11 @@ STEPS = 12  # calls of one kind in the story below; failing a later one fails no
 
 @dataclass(slots=True)
 class Told:
-    """What the store said: acknowledged (queue id -> is it large?), settled, asked to be deleted, told to be deleted."""
+    """What the store said: acknowledged (queue id -> is it large?), delivered, settled, asked to be deleted, told to be
+    deleted. What was delivered and could not be settled may be so later."""
 
     acknowledged: dict[str, bool] = field(default_factory=dict)
+    delivered: set[str] = field(default_factory=set)
     settled: set[str] = field(default_factory=set)
     doomed: set[str] = field(default_factory=set)
     is_deleted: bool = False
@@ -71,6 +74,7 @@ def story(store: Store) -> Told:
         writer.discard()
     with suppress(StoreError):
         for delivery in store.claim(HOP, "node", 1000.0, 2000.0, 2)[0]:
+            told.delivered.add(delivery.queue_id)
             with suppress(StoreError):
                 store.settle("node", [Settlement(row, "done") for row in delivery.rows])
                 told.settled.add(delivery.queue_id)
@@ -89,7 +93,7 @@ def check(store: Store, data_dir: Path, told: Told) -> None:
     missing = set(acknowledged) - set(mailbox)
     assert set(mailbox) <= set(acknowledged)
     assert missing == told.doomed if told.is_deleted else missing in (set(), told.doomed)  # all of them or none
-    assert queued == set(acknowledged) - told.settled
+    assert set(acknowledged) - told.delivered <= queued <= set(acknowledged) - told.settled
     for queue_id, message in mailbox.items():
         content = store.read(message)
         assert content is not None
@@ -125,6 +129,26 @@ def test_whatever_call_fails_nothing_acknowledged_is_lost(
         check(store, data_dir, told)
         store.close()
     assert failures or what == "connect", "the story never makes this call: the test would prove nothing"
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_what_became_of_a_delivery_is_written_when_the_database_is_free_again(
+    data_dir: Path, clock: FakeClock, wait: bool
+) -> None:
+    """Whoever waits for it is told that it is not written yet, and delivers nothing more; nothing is delivered twice."""
+    failing = Failing()
+    with contextlib.closing(open_store(data_dir, clock, disk=failing.disk)) as store:
+        store.accept(to_queue("Q1"))
+        ((delivery,), _) = store.claim(HOP, "node", 1000.0, 2000.0, 1)
+        failing.fail("COMMIT", for_good=True, code=sqlite3.SQLITE_BUSY)
+        with pytest.raises(StoreError) if wait else contextlib.nullcontext():
+            store.settle("node", [Settlement(delivery.rows[0], "done")], wait=wait)
+        with pytest.raises(StoreError):
+            store.renew("node", 1.0)
+        assert len(store.queue_list()) == 1
+        failing.heal()
+        assert store.reclaim("node", 3000.0) == 0, "what is late comes before what is new"
+        assert store.queue_list() == []
 
 
 def test_a_full_disk_refuses_mail_and_settles_what_it_can(data_dir: Path, clock: FakeClock) -> None:

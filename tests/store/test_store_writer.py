@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -138,6 +139,35 @@ def test_a_transaction_that_cannot_begin_fails_its_group_at_once(bench: Bench) -
     assert bench.failing.failed == 1  # had each tried by itself, each would have waited for the lock in vain
     bench.failing.heal()
     assert bench.rows() == []
+
+
+def test_what_nobody_waits_for_is_tried_again_when_another_process_lets_go(bench: Bench) -> None:
+    """A settlement that was dropped would have its message delivered once more."""
+    other = sqlite3.connect(bench.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    bench.writer.post(insert(1))
+    with pytest.raises(StoreUnavailable, match="locked"):
+        bench.writer.run(insert(2))
+    other.execute("ROLLBACK")
+    bench.writer.run(insert(3))
+    assert other.execute("SELECT n FROM t ORDER BY rowid").fetchall() == [(1,), (3,)]
+    other.close()
+
+
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_what_is_late_at_the_end_is_tried_once_more_or_logged(
+    bench: Bench, capfd: pytest.CaptureFixture[str], lets_go: bool
+) -> None:
+    with contextlib.closing(sqlite3.connect(bench.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        bench.writer.post(insert(1))
+        with pytest.raises(StoreUnavailable, match="locked"):
+            bench.writer.run(insert(2))
+        if lets_go:
+            other.execute("ROLLBACK")
+        bench.writer.close()
+        assert other.execute("SELECT count(*) FROM t").fetchone() == (int(lets_go),)
+    assert ("store_action_failed" in capfd.readouterr().err) is not lets_go
 
 
 def test_a_rollback_that_fails_costs_the_connection_not_the_writer(bench: Bench) -> None:
