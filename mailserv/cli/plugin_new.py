@@ -52,16 +52,16 @@ from mailserv.mail.plugin import Services
 from mailserv.mail.verdict import Verdict, reject
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class NAMESettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[plugin.NAME]"""
 
     refused: Annotated[tuple[str, ...], msgspec.Meta(description="addresses that get no mail from strangers")] = ()
 
 
 class Plugin:
-    Settings = Settings
+    Settings = NAMESettings
 
-    def __init__(self, settings: Settings, services: Services) -> None:
+    def __init__(self, settings: NAMESettings, services: Services) -> None:
         self._refused = frozenset(address.lower() for address in settings.refused)
 
     @hookimpl
@@ -157,4 +157,8 @@ def new(name: str, config: Path | None) -> None:
 
 def files(name: str) -> dict[str, str]:
     """Path in the package → text."""
-    return {path.replace("NAME", name): text.replace("NAME", name) for path, text in FILES.items()}
+    kind = "".join(word.capitalize() for word in name.split("_")) + "Settings"
+    return {
+        path.replace("NAME", name): text.replace("NAMESettings", kind).replace("NAME", name)
+        for path, text in FILES.items()
+    }

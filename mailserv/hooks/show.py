@@ -32,12 +32,12 @@ from mailserv import hookimpl
 from mailserv.mail.verdict import tempfail
 
 
-class Settings(msgspec.Struct, forbid_unknown_fields=True):
+class NightwatchSettings(msgspec.Struct, forbid_unknown_fields=True):
     networks: Annotated[list[str], msgspec.Meta(description="beginnings of addresses that have to wait")] = []
 
 
 class Plugin:
-    Settings = Settings
+    Settings = NightwatchSettings
 
     def __init__(self, settings, services):
         self.networks = tuple(settings.networks)

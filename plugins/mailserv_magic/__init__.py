@@ -29,7 +29,7 @@ ENHANCED = {  # RFC 3463 §3: what goes with the codes of RFC 5321 §4.2.3
 CLOSING = 421  # ends a session (RFC 5321 §4.2.3), which the answer to a recipient cannot
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class MagicSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[plugin.magic]"""
 
     domains: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="where these recipients are magic")]
@@ -41,9 +41,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class Plugin:
     """The answer to RCPT is a refusal, always: nothing is delivered, and nothing is relayed."""
 
-    Settings = Settings
+    Settings = MagicSettings
 
-    def __init__(self, settings: Settings, services: Services) -> None:
+    def __init__(self, settings: MagicSettings, services: Services) -> None:
         with reading(services, "domains"):
             self._domains = frozenset(map(parse_domain, settings.domains))
         self._timeout = settings.timeout

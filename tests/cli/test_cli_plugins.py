@@ -13,6 +13,7 @@ from cli_kit import Command
 from mailserv.cli.plugin_samples import ORDINARY, STRANGE
 from mailserv.hooks.specs import KINDS, Kind
 
+ROOT = Path(__file__).parent.parent.parent
 POLITE = '''"""Refuses whom it is told to."""
 import msgspec
 
@@ -156,21 +157,24 @@ def test_a_misspelt_name_gets_the_nearest_one(polite: Command, command: str) -> 
     assert ran.err == "[plugins] enabled: no plugin 'politee' is installed; did you mean 'polite'?\n"
 
 
-def test_new_writes_a_package_whose_test_passes(mailserv: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_writes_a_package_whose_test_passes_and_whose_types_are_right(
+    mailserv: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(mailserv.folder)
-    ran = mailserv("plugin", "new", "fresh")
-    assert (ran.code, ran.out) == (0, "wrote mailserv-fresh; next: mailserv plugin install ./mailserv-fresh\n")
-    assert run_tests(mailserv.folder / "mailserv-fresh") == ""
+    ran = mailserv("plugin", "new", "fresh_air")
+    assert (ran.code, ran.out) == (0, "wrote mailserv-fresh_air; next: mailserv plugin install ./mailserv-fresh_air\n")
+    assert complaints("pytest", "-q", "-p", "no:cacheprovider", folder=mailserv.folder / "mailserv-fresh_air") == ""
+    monkeypatch.setenv("MYPYPATH", str(ROOT))
+    assert (
+        complaints("mypy", "--strict", "mailserv_fresh_air", "tests", folder=mailserv.folder / "mailserv-fresh_air")
+        == ""
+    )
 
 
-def run_tests(folder: Path) -> str:
-    """What pytest says against it, "" when all pass."""
+def complaints(module: str, *arguments: str, folder: Path) -> str:
+    """What it says against a package, "" when it is content."""
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", module, *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
     return ran.stdout + ran.stderr if ran.returncode else ""
 

@@ -13,16 +13,16 @@ from mailserv.mail.plugin import Services
 from mailserv.mail.verdict import Verdict, reject
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class HelloSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[plugin.hello]"""
 
     names: Annotated[tuple[str, ...], msgspec.Meta(description="further names that are ours and nobody else's")] = ()
 
 
 class Plugin:
-    Settings = Settings
+    Settings = HelloSettings
 
-    def __init__(self, settings: Settings, services: Services) -> None:
+    def __init__(self, settings: HelloSettings, services: Services) -> None:
         self._ours = {services.hostname.lower(), *(name.lower() for name in settings.names)}
         self._log = services.log
 
