@@ -28,6 +28,14 @@ def test_every_hook_has_its_section(name: str) -> None:
     assert page().count(f"### `{name}`") == 1
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_type_that_a_hook_names_is_among_the_values(name: str) -> None:
+    notes = " ".join(map(str, getattr(specs, name).__annotations__.values()))
+    values = re.findall(r"`(\w+)`", page().partition("## Values")[2])
+    named = set(re.findall(r"\b[A-Z]\w+", notes)) - {"None", "Iterable", "Sequence", "Command"}
+    assert named <= set(values)
+
+
 def block(language: str) -> str:
     found = re.search(rf"^```{language}\n(.*?)^```$", page(), re.MULTILINE | re.DOTALL)
     assert found

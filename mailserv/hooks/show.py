@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from mailserv import mail
 from mailserv.config.units import show_duration
 from mailserv.hooks import specs
 from mailserv.hooks.specs import KINDS, SPECS, Kind
@@ -58,7 +61,8 @@ enabled = ["nightwatch"]
 networks = ["192.0.2."]
 ```
 
-- An implementation names only the arguments that it wants. A hook's name that is misspelt stops the start.
+- An implementation names only the arguments that it wants; [the table at the end](#values) says where their types are. A
+  hook's name that is misspelt stops the start.
 - `settings` is the plugin's own struct, read from `[plugin.NAME]` and checked like our own settings; `None` for a plugin
   without one. `services` is a `mailserv.mail.plugin.Services`: name, hostname, the clock, a logger, DNS, a small table of
   the plugin's own, and `submit` for a message that it makes. Never the server.
@@ -119,6 +123,7 @@ def page() -> str:
         lines += ["", f"## Hooks that {kind.value}"]
         for name in (name for name, its in KINDS.items() if its is kind):
             lines += ["", *_section(name)]
+    lines += ["", *_values()]
     return "\n".join(lines) + "\n"
 
 
@@ -135,6 +140,32 @@ def _section(name: str) -> Iterator[str]:
     spec = SPECS[name]
     if spec.kind is not Kind.COLLECT:
         yield f"- Budget: {show_duration(spec.budget)}.{_ON_ERROR[spec.kind, spec.on_error]}"
+
+
+def _values() -> Iterator[str]:
+    """Every module that a plugin may import from, so that nobody searches for a type that a hook names."""
+    yield "## Values"
+    yield ""
+    yield "What is named above and what helps with it, below `mailserv.mail`. The files are short; their docstrings say what"
+    yield "each field means."
+    yield ""
+    yield "| module | names | |"
+    yield "|---|---|---|"
+    for file in sorted(Path(mail.__file__).parent.glob("[a-z]*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        names = " ".join(f"`{name}`" for name in _public(tree.body))
+        about = (ast.get_docstring(tree) or "").splitlines()[0]
+        yield f"| [{file.stem}](../mailserv/mail/{file.name}) | {names} | {about} |"
+
+
+def _public(body: Iterable[ast.stmt]) -> Iterator[str]:
+    """Classes, functions, and names for types."""
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            names = (target.id for target in node.targets if isinstance(target, ast.Name))
+            yield from (name for name in names if re.match("[A-Z]+[a-z]", name))
 
 
 def read(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
