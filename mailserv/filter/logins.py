@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 
 from mailserv import metrics
-from mailserv.errors import AddressSyntaxError, PluginError, StoreError
+from mailserv.errors import PluginError, StoreError
 from mailserv.filter.limits import LoginThrottle
 from mailserv.filter.passwords import Passwords
 from mailserv.hooks.runner import Runner
 from mailserv.logging import get_logger
-from mailserv.mail.address import parse_mailbox
+from mailserv.mail.address import account_key
 from mailserv.mail.sasl import Known, Proof, SaslMechanism
 from mailserv.protocol.sasl import BUILT_IN
 from mailserv.store.interface import Store
@@ -65,7 +65,7 @@ class Logins:
 
     def look_up(self, mechanism: str, name: str) -> Known:
         """What a mechanism keeps of an account. Raises StoreError."""
-        address = _canonical(name)
+        address = account_key(name)
         return Known(address, self._store.verifier(address, mechanism) if address else None)
 
     def check(self, name: str, password: str, *, ip: str, service: str, session_id: str) -> LoggedIn | LoginRefused:
@@ -82,7 +82,7 @@ class Logins:
         only: what a plugin keeps of one may outlive it."""
 
         def address() -> str:
-            found = _canonical(proof.authcid) if proof.is_good else ""
+            found = account_key(proof.authcid) if proof.is_good else ""
             return found if found and self._store.has_account(found) else ""
 
         return self._judge(proof.authcid, address, ip, service, session_id)
@@ -111,11 +111,11 @@ class Logins:
         if self._runner is None or not self._runner.has("authenticate"):
             return None
         answer = self._runner.provide("authenticate", name=name, password=password, ip=ip, service=service)
-        return answer if not answer else _canonical(answer)
+        return answer if not answer else account_key(answer)
 
     def _by_account(self, name: str, password: str) -> str:
         """ "" when name or password are wrong. Raises StoreError."""
-        address = _canonical(name)
+        address = account_key(name)
         stored = self._store.password_hash(address) if address else None
         if not self._passwords.is_right(address, stored, password) or stored is None:
             return ""
@@ -140,10 +140,3 @@ class Logins:
             _log.info("auth_ok", ip=ip, service=service, login=name, session=session_id)
         else:
             _log.warning("auth_failed", ip=ip, service=service, login=name[:255], session=session_id, **more)
-
-
-def _canonical(name: str) -> str:
-    try:
-        return parse_mailbox(name).key
-    except AddressSyntaxError:
-        return ""

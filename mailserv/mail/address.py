@@ -80,6 +80,14 @@ def parse_mailbox(text: str) -> Address:
     return Address(local, parse_domain(rest[1:]))
 
 
+def account_key(name: str) -> str:
+    """The `Address.key` of a name as somebody typed it, by which accounts are known; "" for what is no address."""
+    try:
+        return parse_mailbox(name).key
+    except AddressSyntaxError:
+        return ""
+
+
 def parse_path(text: str) -> tuple[Address, str]:
     """Read a Path at the start of `text`; return it and what follows it (parameters, with their leading space).
 

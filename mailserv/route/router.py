@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from mailserv.errors import PluginError
 from mailserv.hooks.round import Asking
-from mailserv.mail.address import NULL_REVERSE_PATH, Address, parse_mailbox
+from mailserv.mail.address import NULL_REVERSE_PATH, Address, account_key, parse_mailbox
 from mailserv.mail.reply import (
     ALIAS_LOOP,
     BAD_FORWARD_PATH,
@@ -187,8 +187,9 @@ class _Walk:
             return False
         known = False
         for account, reached in answer.mailboxes:
-            if self._router.has_account(account):
-                known |= self._mailbox(account, reached)
+            key = account_key(account)
+            if key and self._router.has_account(key):
+                known |= self._mailbox(key, reached)
             else:
                 self._step(f"plugin: no mailbox {account}")
         for reached, route in answer.remotes:

@@ -194,6 +194,20 @@ def test_hook_resolve_recipient_of_two_that_know_an_address_the_first_in_enabled
         assert (len(server.mailbox(ALICE)), len(server.mailbox(BOB))) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("account", "code"), [("Alice@Example.ORG", 250), ("bob@example.org", 550), ("no address", 550)]
+)
+def test_hook_resolve_recipient_names_an_account_as_a_login_does(tmp_path: Path, account: str, code: int) -> None:
+    body = f"""
+    @hookimpl
+    def resolve_recipient(self, address):
+        return Resolution(mailboxes=(("{account}", address),))
+    """
+    with plugin_server(tmp_path, body) as (server, _), session(server) as client:
+        client.mail(CAROL)
+        assert client.rcpt("box@virtual.example")[0] == code
+
+
 def test_hook_resolve_recipient_is_asked_where_an_alias_leads(tmp_path: Path) -> None:
     with plugin_server(tmp_path, RESOLVER, aliases={"info@example.org": ("box@virtual.example",)}) as (server, _):
         server.send(CAROL, ["info@example.org"], TEXT)
