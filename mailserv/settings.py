@@ -191,7 +191,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     mailboxes: Mailboxes = Mailboxes()
     relay: Relay = Relay()
     routes: Annotated[
-        dict[str, str | Routed], Meta(description='recipient domain → next hop; "*" is the smarthost')
+        dict[str, str | Routed],
+        Meta(description='recipient domain → next hop; "*" is the smarthost'),
     ] = {}
     queue: Queue = Queue()
     dns: DNS = DNS()

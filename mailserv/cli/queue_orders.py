@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from mailserv.cli.bouncing import opened_bouncer
+from mailserv.cli.bouncing import opened_bouncer, opened_router
 from mailserv.cli.common import QueueId, config_option, count, json_option, opened_store, print_json, refuse
 from mailserv.cli.config import read
 from mailserv.clock import SystemClock
-from mailserv.errors import PluginError
+from mailserv.errors import AddressSyntaxError, PluginError
+from mailserv.mail.address import NULL_REVERSE_PATH, parse_mailbox
+from mailserv.mail.route import Route
 from mailserv.queue.giving_up import give_up
 from mailserv.queue.state import NEXT_STATE, Event, State
+from mailserv.route.router import Router
 from mailserv.settings import Settings
 from mailserv.store.interface import QueueEntry, Store
 
@@ -121,7 +124,24 @@ def bounce(queue_ids: tuple[str, ...], everything: bool, as_json: bool, config: 
     _give(named, as_json, config, Event.BOUNCE, "bounced", lambda store, ids: _bounce(store, read(config), ids, reason))
 
 
-ORDERS: tuple[click.Command, ...] = (retry, hold, release, drop, bounce)
+@click.command("reroute")
+@_order
+def reroute(queue_ids: tuple[str, ...], everything: bool, as_json: bool, config: Path | None) -> None:
+    """Send waiting rows where the settings send such mail now.
+
+    A row keeps the way that it got when its message was accepted: after a change of [routes], or of a plugin that says
+    where mail goes, what waits still waits for the old smarthost. Rows whose way is another by now take it, and are
+    due; the others stay as they are.
+
+    \b
+    Example: the smarthost is another one
+      systemctl reload mailserv && mailserv queue reroute --all
+    """
+    named = Named(queue_ids, everything)
+    _give(named, as_json, config, Event.REROUTE, "rerouted", lambda store, ids: _reroute(store, read(config), ids))
+
+
+ORDERS: tuple[click.Command, ...] = (retry, reroute, hold, release, drop, bounce)
 
 
 def _give(
@@ -165,6 +185,28 @@ def _bounce(store: Store, settings: Settings, queue_ids: Sequence[str], reason: 
         raise refuse(f"a plugin cannot tell whom to tell what; the message stays in the queue: {error}") from error
 
 
+def _reroute(store: Store, settings: Settings, queue_ids: Sequence[str]) -> int:
+    """How many rows. Those that were there when it was begun: what is changed is not looked at again."""
+    changed = 0
+    with opened_router(settings, store) as (router, _):
+        for rows in [store.queue_list(queue_ids)] if queue_ids else _pages(store):
+            ways = [(row, way) for row in rows if (way := _way(router, row)) not in (None, row.route)]
+            changed += store.queue_reroute([(row, way) for row, way in ways if way], SystemClock().now())
+    return changed
+
+
+def _way(router: Router, row: QueueEntry) -> Route | None:
+    """Where the server would send such a message now; None where it would not go on to this address alone."""
+    try:
+        address = parse_mailbox(row.forward_path)
+        reverse_path = parse_mailbox(row.reverse_path) if row.reverse_path else NULL_REVERSE_PATH
+    except AddressSyntaxError:
+        return None
+    found = router.resolve(address, reverse_path=reverse_path)
+    ways = [route for reached, route in found.remotes if reached == address]
+    return ways[0] if len(found.remotes) == len(ways) == 1 and not found.mailboxes else None
+
+
 def _messages_until(store: Store, at: float) -> Iterator[str]:
     """Those that were there: the bounces that this command queues, for senders elsewhere, are not to be bounced, too."""
     for queue_id, rows in groupby(pages(store), lambda entry: entry.queue_id):
@@ -175,7 +217,11 @@ def _messages_until(store: Store, at: float) -> Iterator[str]:
 def pages(store: Store) -> Iterator[QueueEntry]:
     """All of the queue, a page at a time: a million rows fit in no memory, and to read them in one go would keep the
     server's write-ahead log growing for as long as somebody's pager waits."""
+    return chain.from_iterable(_pages(store))
+
+
+def _pages(store: Store) -> Iterator[list[QueueEntry]]:
     page = store.queue_list(limit=PAGE)
     while page:
-        yield from page
+        yield page
         page = store.queue_list(after=page[-1].row_id, limit=PAGE)

@@ -8,6 +8,8 @@ import select
 import socket
 import ssl
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 from mailserv.clock import Clock
 from mailserv.deliver.mx import Target
@@ -202,7 +204,16 @@ class IdleConnections:
     The last one in is the first one out. A timer runs only while something is idle, and says QUIT to what got too old.
     """
 
-    def __init__(self, clock: Clock, *, idle_seconds: float = IDLE_SECONDS, max_idle: int = MAX_IDLE) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        idle_seconds: float = IDLE_SECONDS,
+        max_idle: int = MAX_IDLE,
+        timer: Callable[[float, Callable[[], None]], threading.Timer] = threading.Timer,
+    ) -> None:
+        """`timer` is for tests: one that the system gives no thread for."""
+        self._new_timer = timer
         self._clock = clock
         self._idle_seconds = idle_seconds
         self._max_idle = max_idle
@@ -265,8 +276,11 @@ class IdleConnections:
         return None
 
     def _set_timer(self) -> None:
-        """With the lock held. One timer at most; it may wake up early for nothing, and then sets itself anew."""
+        """With the lock held. One timer at most; it may wake up early for nothing, and then sets itself anew. Where there is
+        no thread for it, whoever puts the next connection here sets it: what was delivered must not fail for that."""
         if self._timer is None and self._idle and not self._closed:
-            self._timer = threading.Timer(self._idle_seconds, self.expire)
-            self._timer.daemon = True
-            self._timer.start()
+            timer = self._new_timer(self._idle_seconds, self.expire)
+            timer.daemon = True
+            with suppress(RuntimeError):
+                timer.start()
+                self._timer = timer

@@ -27,11 +27,13 @@ class Event(StrEnum):
     RELEASE = "release"
     DROP = "drop"
     BOUNCE = "bounce"
+    REROUTE = "reroute"
 
 
 NEXT_STATE: dict[tuple[State, Event], State] = {  # an absent pair does not happen, and changes nothing when asked for
     (State.READY, Event.CLAIM): State.CLAIMED,
     (State.READY, Event.RETRY): State.READY,
+    (State.READY, Event.REROUTE): State.READY,
     (State.READY, Event.HOLD): State.HELD,
     (State.READY, Event.DROP): State.DROPPED,
     (State.READY, Event.BOUNCE): State.FAILED,
@@ -41,9 +43,11 @@ NEXT_STATE: dict[tuple[State, Event], State] = {  # an absent pair does not happ
     (State.CLAIMED, Event.FAIL): State.FAILED,
     (State.CLAIMED, Event.RETURN): State.READY,
     (State.CLAIMED, Event.EXPIRE): State.READY,
+    (State.HELD, Event.REROUTE): State.HELD,
     (State.HELD, Event.RELEASE): State.READY,
     (State.HELD, Event.DROP): State.DROPPED,
     (State.HELD, Event.BOUNCE): State.FAILED,
+    (State.QUARANTINED, Event.REROUTE): State.QUARANTINED,
     (State.QUARANTINED, Event.RELEASE): State.READY,
     (State.QUARANTINED, Event.DROP): State.DROPPED,
     (State.QUARANTINED, Event.BOUNCE): State.FAILED,
@@ -81,6 +85,7 @@ CAUSE: dict[Event, str] = {
     Event.HOLD: "`mailserv queue hold`",
     Event.RELEASE: "`mailserv queue release`",
     Event.DROP: "`mailserv queue drop`",
+    Event.REROUTE: "`mailserv queue reroute`: another way out by the settings as they are now; due now",
     Event.BOUNCE: "`mailserv queue bounce`: given up by an operator, with its bounce in the same transaction",
 }
 

@@ -173,6 +173,12 @@ class Readers:
             if connection is not None:
                 self._give_back(connection)
 
+    def reusable(self) -> int:
+        """Octets of pages in the database file that deletions have left free. Raises StoreError."""
+        with self.connection() as connection:
+            pages = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            return int(pages * connection.execute("PRAGMA page_size").fetchone()[0])
+
     def close(self) -> None:
         """Close every connection; those that are lent, when they come back. Idempotent."""
         with self._lock:

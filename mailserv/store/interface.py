@@ -241,10 +241,8 @@ class Store(Protocol):
         wait: bool = True,
     ) -> None:
         """One transaction: states, bounces accepted, trace by queue id. `wait=False` returns once it is handed over;
-        an error is then logged and the lease brings the rows back.
-
-        What another process's transaction or a full disk keeps from being written is tried again before each later write,
-        also where it was raised: whatever its owner did not settle differently meanwhile is not delivered twice.
+        an error is then logged and the lease brings the rows back. What another process's transaction or a full disk
+        keeps from being written is tried again before each later write, also where it was raised.
 
         With `bounces`, every row that is not done must still be the owner's: else the bounces are withheld and only done
         rows are settled, since what the bounce tells of may yet be delivered. Trace is written if any row changed. A
@@ -302,6 +300,10 @@ class Store(Protocol):
 
     def queue_bring_forward(self, after: float, now: float) -> int:
         """Ready rows that would be due after that time are due now. How many messages they are of."""
+        ...
+
+    def queue_reroute(self, moves: Sequence[tuple[QueueEntry, Route]], now: float) -> int:
+        """Rows that nobody is delivering, and that are as they were, go another way; ready ones now. How many."""
         ...
 
     def queue_hold(self, queue_ids: Sequence[str]) -> int:

@@ -39,6 +39,7 @@ from mailserv.store.mailboxes import SqliteMailboxes
 from mailserv.store.nudge import Listener, nudge
 from mailserv.store.part import ALONE, NUDGE, Follower, Part, Turns
 from mailserv.store.plugin_tables import PluginTable
+from mailserv.store.rerouting import reroute
 from mailserv.store.room import Room
 from mailserv.store.spool import ContentWriter, Spool
 from mailserv.store.totals import Fit
@@ -107,7 +108,7 @@ class SqliteStore:
         self._clock = clock
         self._spool = spool
         self._readers = readers
-        self._room = Room(path.parent, clock, disk, self._reusable)
+        self._room = Room(path.parent, clock, disk, readers.reusable)
         self._ballast = Ballast(path.parent / "ballast")
         self._known = accounts.Known(readers)
         self._lock = threading.Lock()
@@ -214,12 +215,6 @@ class SqliteStore:
         self._ballast.take_in()
         return True
 
-    def _reusable(self) -> int:
-        """Octets of pages in the database file that deletions have left free."""
-        with self._readers.connection() as connection:
-            pages = connection.execute("PRAGMA freelist_count").fetchone()[0]
-            return int(pages * connection.execute("PRAGMA page_size").fetchone()[0])
-
     # queue
 
     def destinations(self) -> list[tuple[Route, float]]:
@@ -298,6 +293,9 @@ class SqliteStore:
         with self._readers.connection() as connection:
             late = queue_admin.late(connection, after)
         return queue_admin.start(self.writer, late, now)
+
+    def queue_reroute(self, moves: Sequence[tuple[QueueEntry, Route]], now: float) -> int:
+        return reroute(self.writer, moves, now)
 
     def queue_hold(self, queue_ids: Sequence[str]) -> int:
         return queue_admin.carry_out(self.writer, queue_admin.HOLD, queue_ids, self._clock.now())

@@ -115,7 +115,7 @@ def test_a_message_that_has_left_the_queue_still_has_its_trace(mailserv: Command
     assert "dropped" in out
 
 
-@pytest.mark.parametrize("command", ["show", "simulate", "retry", "hold", "release", "drop", "bounce"])
+@pytest.mark.parametrize("command", ["show", "simulate", "retry", "reroute", "hold", "release", "drop", "bounce"])
 def test_an_unknown_queue_id_is_told(mailserv: Command, queued: Put, command: str) -> None:
     queued("06AAAAAAAAAAAAAA", "bob@example.net")
     ran = mailserv("queue", command, "06NONE")
@@ -153,7 +153,50 @@ def test_retry_makes_rows_due(mailserv: Command, queued: Put) -> None:
     assert row["not_before"] < "2100"
 
 
-@pytest.mark.parametrize("order", ["retry", "hold", "release", "drop", "bounce"])
+def ways(mailserv: Command) -> dict[str, str]:
+    return {row["forward_path"]: row["next_hop"] for row in json.loads(mailserv("queue", "list", "--json").out)}
+
+
+def test_what_waits_takes_the_way_that_the_settings_have_for_it_now(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", "carol@example.com")
+    queued("06BBBBBBBBBBBBBB", "dave@example.net")
+    queued("06CCCCCCCCCCCCCC", "erin@example.net")
+    mailserv("queue", "hold", "06CCCCCCCCCCCCCC")
+    with closing(open_store(mailserv.data_dir, SystemClock(), exclusive=False)) as store:
+        now = SystemClock().now()
+        assert store.claim(Route("smtp", "example.com"), "somebody", now, now + 3600, 1)[0]
+    mailserv.config.write_text(mailserv.config.read_text() + '[routes]\n"*" = "smtp:[192.0.2.1]:587"\n')
+    ran = mailserv("queue", "reroute", "06AAAAAAAAAAAAAA")
+    assert ran.out == "1 row rerouted; left alone: 1 claimed\n"
+    assert mailserv("queue", "reroute", "--all").out == "2 rows rerouted\n"
+    assert ways(mailserv) == {
+        "bob@example.net": "[192.0.2.1]:587",
+        "carol@example.com": "example.com",
+        "dave@example.net": "[192.0.2.1]:587",
+        "erin@example.net": "[192.0.2.1]:587",
+    }
+    assert states(mailserv)["erin@example.net"] == "held"
+    assert mailserv("queue", "reroute", "--all").out == "0 rows rerouted\n"
+
+
+def test_what_would_be_ours_now_keeps_its_way(mailserv: Command, queued: Put) -> None:
+    """Its domain moved here. It is still sent there, where it may come back from, as ours."""
+    queued("06AAAAAAAAAAAAAA", "alice@example.org", "nobody@example.org")
+    with closing(open_store(mailserv.data_dir, SystemClock(), exclusive=False)) as store:
+        store.add_account("alice@example.org", "x", 0.0)
+    assert mailserv("queue", "reroute", "--all").out == "0 rows rerouted\n"
+    assert set(ways(mailserv).values()) == {"example.org"}
+
+
+def test_a_plugin_says_where_what_waits_goes_now(mailserv: Command, queued: Put) -> None:
+    queued("06AAAAAAAAAAAAAA", "bob@example.net", reverse_path="alice@example.org")
+    queued("06BBBBBBBBBBBBBB", "bob@example.net", reverse_path="")
+    rule = '[plugin.senderroute.domains]\n"example.org" = "smtp:[192.0.2.9]:25"\n'
+    mailserv.config.write_text(mailserv.config.read_text() + f'plugins = {{ enabled = ["senderroute"] }}\n{rule}')
+    assert mailserv("queue", "reroute", "--all").out == "1 row rerouted\n"
+
+
+@pytest.mark.parametrize("order", ["retry", "reroute", "hold", "release", "drop", "bounce"])
 def test_an_order_without_a_queue_id_is_wrong_usage_not_all(mailserv: Command, queued: Put, order: str) -> None:
     queued("06AAAAAAAAAAAAAA", "bob@example.net")
     assert mailserv("queue", order).code == 2
@@ -161,11 +204,13 @@ def test_an_order_without_a_queue_id_is_wrong_usage_not_all(mailserv: Command, q
     assert states(mailserv) == {"bob@example.net": "ready"}
 
 
-@pytest.mark.parametrize("order", ["retry", "hold", "release", "drop", "bounce"])
+@pytest.mark.parametrize("order", ["retry", "reroute", "hold", "release", "drop", "bounce"])
 def test_an_order_is_answered_in_json_for_programs(mailserv: Command, queued: Put, order: str) -> None:
     queued("06AAAAAAAAAAAAAA", "bob@example.net")
     if order == "release":
         mailserv("queue", "hold", "--all")
+    if order == "reroute":
+        mailserv.config.write_text(mailserv.config.read_text() + '[routes]\n"*" = "smtp:[192.0.2.1]:587"\n')
     ran = mailserv("queue", order, "06AAAAAAAAAAAAAA", "06NONE", "--json")
     assert (ran.code, json.loads(ran.out)) == (1, {"rows": 1, "unknown": ["06NONE"]})
 

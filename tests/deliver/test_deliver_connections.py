@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import threading
+from itertools import chain, repeat
 
 import pytest
 
@@ -88,6 +90,22 @@ def test_the_timer_runs_by_itself(clock, connect, closing):
     clock.advance(1)
     assert theirs.recv(100) == b"QUIT\r\n"
     assert theirs.recv(100) == b""
+
+
+class _NoThread(threading.Timer):
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+def test_where_there_is_no_thread_for_the_timer_the_next_one_sets_it(clock, connect, closing):
+    kinds = chain((_NoThread,), repeat(threading.Timer))
+    made = IdleConnections(clock, idle_seconds=0.01, timer=lambda *args: next(kinds)(*args))
+    idle = closing.enter_context(contextlib.closing(made))
+    (first, first_peer), (second, _) = connect(), connect()
+    idle.put("x.test", first)
+    clock.advance(1)
+    idle.put("y.test", second)
+    assert first_peer.recv(100) == b"QUIT\r\n"
 
 
 def test_there_are_never_too_many_of_them(idle, connect):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from queue_kit import NET, World
 
+from mailserv.mail.route import Route
 from mailserv.queue import state
 from mailserv.queue.state import FINAL, LEFT_BEHIND, MEANING, NEXT_STATE, Event, State, after
 from mailserv.store.interface import Settlement
@@ -77,6 +78,11 @@ def _release(world: World) -> None:
     world.store.queue_release(["Q1"], world.clock.now())
 
 
+def _reroute(world: World) -> None:
+    (entry,) = world.store.queue_list(["Q1"])
+    world.store.queue_reroute([(entry, Route("smtp", "elsewhere.example"))], world.clock.now())
+
+
 def _drop(world: World) -> None:
     world.store.queue_drop(["Q1"], world.clock.now())
 
@@ -91,6 +97,7 @@ DOINGS: list[tuple[State, Event, list[Callable[[World], None]]]] = [
     (State.READY, Event.CLAIM, [_claim]),
     (State.READY, Event.RETRY, [_retry]),
     (State.READY, Event.HOLD, [_hold]),
+    (State.READY, Event.REROUTE, [_reroute]),
     (State.READY, Event.DROP, [_drop]),
     (State.READY, Event.BOUNCE, [_bounce]),
     (State.CLAIMED, Event.DELIVER, [_settle(State.DONE)]),
@@ -100,11 +107,13 @@ DOINGS: list[tuple[State, Event, list[Callable[[World], None]]]] = [
     (State.CLAIMED, Event.RETRY, [_claim, _retry]),
     (State.CLAIMED, Event.HOLD, [_claim, _hold]),
     (State.CLAIMED, Event.RELEASE, [_claim, _release]),
+    (State.CLAIMED, Event.REROUTE, [_claim, _reroute]),
     (State.CLAIMED, Event.DROP, [_claim, _drop]),
     (State.CLAIMED, Event.BOUNCE, [_claim, _bounce]),
     (State.HELD, Event.CLAIM, [_hold, _claim]),
     (State.HELD, Event.RETRY, [_hold, _retry]),
     (State.HELD, Event.RELEASE, [_hold, _release]),
+    (State.HELD, Event.REROUTE, [_hold, _reroute]),
     (State.HELD, Event.DROP, [_hold, _drop]),
     (State.HELD, Event.BOUNCE, [_hold, _bounce]),
 ]

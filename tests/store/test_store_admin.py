@@ -191,3 +191,37 @@ def test_what_is_due_after_a_time_is_brought_forward_and_nothing_else(store: Sto
         "Q4": 3000.0,
     }
     assert store.queue_bring_forward(2000.0, 1000.0) == 0
+
+
+ELSEWHERE = Route("smtp", "[192.0.2.1]:587")
+
+
+def test_rows_that_get_another_way_take_it_at_once(store: Store, clock: FakeClock) -> None:
+    told: list[frozenset[Route]] = []
+    store.accept(to_queue("Q1", at=clock.now() + 500))
+    store.on_queued(told.append)
+    assert store.queue_reroute([(store.queue_list()[0], ELSEWHERE)], clock.now()) == 1
+    (entry,) = store.queue_list()
+    assert (entry.route, entry.not_before) == (ELSEWHERE, clock.now())
+    assert told == [frozenset({ELSEWHERE})]
+    (event,) = (entry for entry in store.trace("Q1") if entry.event != "accepted")
+    assert (event.event, event.detail) == ("rerouted", {"from": str(HOP), "to": str(ELSEWHERE)})
+
+
+def test_what_is_held_stays_held_on_its_new_way(store: Store, clock: FakeClock) -> None:
+    store.accept(to_queue("Q1", at=1.0))
+    store.queue_hold(["Q1"])
+    assert store.queue_reroute([(store.queue_list()[0], ELSEWHERE)], clock.now()) == 1
+    (entry,) = store.queue_list()
+    assert (entry.state, entry.route, entry.not_before) == ("held", ELSEWHERE, 1.0)
+
+
+def test_what_has_changed_since_it_was_looked_at_is_not_rerouted(store: Store, clock: FakeClock) -> None:
+    for queue_id in ("Q1", "Q2", "Q3"):
+        store.accept(to_queue(queue_id, at=1.0))
+    seen = store.queue_list()
+    store.claim(HOP, "node", 10.0, 20.0, 1)
+    store.queue_drop(["Q2"], clock.now())
+    store.queue_reroute([(seen[2], Route("smtp", "third.example"))], clock.now())
+    assert store.queue_reroute([(entry, ELSEWHERE) for entry in seen], clock.now()) == 0
+    assert {entry.route for entry in store.queue_list()} == {HOP, Route("smtp", "third.example")}
