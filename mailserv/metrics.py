@@ -16,7 +16,6 @@ from wsgiref.types import StartResponse, WSGIApplication
 from prometheus_client import Counter, Gauge, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
-SESSIONS = Gauge("mailserv_sessions", "Sessions open now", ["service"])
 SESSIONS_REFUSED = Counter("mailserv_sessions_refused", "Sessions refused at connect", ["service", "reason"])
 ACCEPTED = Counter("mailserv_messages_accepted", "Messages accepted with 250", ["service"])
 REFUSED = Counter("mailserv_commands_refused", "Commands refused", ["service", "code"])
@@ -24,7 +23,6 @@ LOGINS = Counter("mailserv_logins", "Logins", ["service", "result"])
 ATTEMPTS = Counter("mailserv_delivery_attempts", "Recipients attempted", ["transport", "outcome"])
 BOUNCES = Counter("mailserv_bounces", "Delivery status notifications made", ["kind"])
 # Of one label each: finding it takes longer than counting.
-sessions = cache(SESSIONS.labels)
 accepted = cache(ACCEPTED.labels)
 refused = cache(REFUSED.labels)
 attempts = cache(ATTEMPTS.labels)

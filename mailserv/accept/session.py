@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from mailserv import metrics
 from mailserv.accept.auth import AuthDialogue
 from mailserv.accept.context import Context
 from mailserv.accept.deadlines import Deadlines
@@ -52,7 +51,6 @@ class SmtpSession:
 
     def run(self) -> Asking[None]:
         """Serve until the end, whatever it is, then close the connection and free the place. `Runner.drive` runs it."""
-        metrics.sessions(self._peer.service).inc()
         try:
             yield from self._serve()
         except TimeoutError:
@@ -65,7 +63,6 @@ class SmtpSession:
             _log.exception("session_failed", session=self._peer.session_id, ip=self._peer.ip)
             self._farewell(Reply(421, "4.3.0", "Local error; closing"))
         finally:
-            metrics.sessions(self._peer.service).dec()
             tally, seconds = self._tally, round(self._deadlines.age, 3)
             try:
                 if tally.reason not in {"quit", "lost"}:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailserv.clock import Clock
 from mailserv.mail import reply
 from mailserv.mail.reply import Reply
+from mailserv.net import counting
 from mailserv.net.census import Census, Seat
 from mailserv.net.connection import Connection
 
@@ -39,12 +41,16 @@ class Place:
         "leave_with",
         "moved",
         "seen",
+        "service",
         "since",
     )
 
-    def __init__(self, ip: str, since: float, connection: Connection, give_up: Callable[[Place], None]) -> None:
+    def __init__(
+        self, ip: str, service: str, since: float, connection: Connection, give_up: Callable[[Place], None]
+    ) -> None:
         self.give_up = give_up
         self.ip = ip
+        self.service = service
         self.since = since
         self.connection = connection
         self.known = self.engaged = False
@@ -119,8 +125,11 @@ class Gate:
         self._places: dict[Place, None] = {}  # in the order of their coming
         self._per_ip: dict[str, int] = {}
         self._draining = False
+        self.services: set[str] = set()
+        """Whose sessions it counts: those without one are told of, too."""
+        counting.GATES.add(self)
 
-    def enter(self, ip: str, connection: Connection) -> Place | Reply:
+    def enter(self, ip: str, connection: Connection, service: str) -> Place | Reply:
         """A place, or the reply to refuse with. When all places are taken, the oldest idle session must leave for the new."""
         key = _per_ip_key(ip)
         now = self._clock.monotonic()
@@ -134,7 +143,7 @@ class Gate:
                 return reply.TOO_MANY_SESSIONS
             if len(self._places) + seat.elsewhere() >= self.limits.sessions and not self._shed(now):
                 return reply.TOO_MANY_SESSIONS
-            place = Place(key, now, connection, self.leave)
+            place = Place(key, service, now, connection, self.leave)
             self._places[place] = None
             self._per_ip[key] = self._per_ip.get(key, 0) + 1
             seat.tell(len(self._places), key, 1)
@@ -145,6 +154,12 @@ class Gate:
         with self._lock:
             if place in self._places:
                 self._forget(place)
+
+    def sessions(self) -> dict[str, int]:
+        """How many there are, by service."""
+        with self._lock:
+            there = Counter([place.service for place in self._places])
+        return dict.fromkeys(self.services, 0) | there
 
     @property
     def is_stressed(self) -> bool:

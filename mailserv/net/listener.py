@@ -69,6 +69,7 @@ class Listener(socketserver.ThreadingTCPServer):
         self._serve = serve
         self._refuse = refuse
         self._gate = gate
+        gate.services.add(service)
         self._session_threads = threads  # not "_threads": ThreadingMixIn has an attribute of that name, and joins it
         self._clock = clock
         self._stopping = threading.Event()
@@ -119,7 +120,7 @@ class Listener(socketserver.ThreadingTCPServer):
         """Give the connection a place and a thread, or a 421 without one."""
         ip = client_address[0].removeprefix("::ffff:")
         connection = Connection(request, self._clock, LONGEST)
-        place = self._gate.enter(ip, connection)
+        place = self._gate.enter(ip, connection, self.service)
         if isinstance(place, Reply):
             self._turn_away(request, ip, place)
             return

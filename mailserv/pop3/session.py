@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from mailserv import metrics
 from mailserv.errors import StoreError
 from mailserv.hooks.round import Asking
 from mailserv.logging import get_logger
@@ -60,7 +59,6 @@ class Pop3Session:
 
     def run(self) -> Asking[None]:
         """Serve until the end, whatever it is, then close the connection and free the place. `Runner.drive` runs it."""
-        metrics.sessions(self._peer.service).inc()
         try:
             self._serve()
         except TimeoutError:
@@ -79,7 +77,6 @@ class Pop3Session:
             if self._reason not in {"quit", "lost"}:
                 self._connection.say_no_more()
             self._let_go()
-            metrics.sessions(self._peer.service).dec()
             asking = self._log_end()
             self._connection.close()
             self._place.vacate()

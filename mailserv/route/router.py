@@ -97,14 +97,13 @@ class Router:
             return Resolution(refusal=BAD_FORWARD_PATH)
         walk = _Walk(self, here, reverse_path)
         known = yield from walk.visit(address, ())
-        is_local = walk.is_claimed or walk.is_ours(walk.canonical(address))
         refusal = walk.refusal or (None if known else self._unknown(walk, address))
         if refusal:
-            return Resolution(is_local=is_local, refusal=refusal, steps=tuple(walk.steps))
+            return Resolution(is_local=walk.is_local, refusal=refusal, steps=tuple(walk.steps))
         return Resolution(
             mailboxes=tuple(walk.mailboxes.items()),
             remotes=tuple(walk.remotes.items()),
-            is_local=is_local,
+            is_local=walk.is_local,
             steps=tuple(walk.steps),
         )
 
@@ -143,18 +142,20 @@ class _Walk:
         self.remotes: dict[Address, Route] = {}
         self.steps: list[str] = []
         self.looped = False
-        self.is_claimed = False  # by a plugin, for the very address that was asked for
+        self.is_local = False  # the very address that was asked for is ours, or a plugin claims it
         self.refusal: Reply | None = None
 
     def visit(self, address: Address, path: tuple[str, ...]) -> Asking[bool]:
         """`path` holds the keys of the aliases that led here, and the marks of the rules that did."""
         address = self.canonical(address)
+        is_ours = self.is_ours(address)
+        self.is_local |= is_ours and not path
         self._visits += 1
         if not self._within_bounds(path):
             return False
         try:
             known = (yield from self._by_plugin(address, path)) if self._router.hooks.knows_recipients else None
-            if known is None and not self.is_ours(address):
+            if known is None and not is_ours:
                 known = yield from self._remote(address)
         except PluginError as error:
             self._step(str(error))
@@ -167,7 +168,7 @@ class _Walk:
         hooks = self._router.hooks
         answer = yield from hooks.resolve(address)
         if answer is not None:
-            self.is_claimed |= not path
+            self.is_local |= not path
             return self._answered(address, answer)
         mark = f"plugin {address.key}"
         if not hooks.expands or mark in path or not self.is_ours(address):

@@ -9,6 +9,7 @@ import pytest
 
 from mailserv.mail import reply
 from mailserv.mail.reply import Reply
+from mailserv.net import counting
 from mailserv.net.census import Census
 from mailserv.net.connection import Connection
 from mailserv.net.gate import SHED_AFTER, STALLED_AFTER, Gate, GateLimits, Place
@@ -46,8 +47,8 @@ def clients(clock: FakeClock) -> Iterator[Clients]:
     made.close()
 
 
-def enter(gate: Gate, clients: Clients, ip: str = "192.0.2.1") -> Place:
-    place = gate.enter(ip, clients.connection())
+def enter(gate: Gate, clients: Clients, ip: str = "192.0.2.1", service: str = "smtp") -> Place:
+    place = gate.enter(ip, clients.connection(), service)
     assert isinstance(place, Place)
     return place
 
@@ -56,7 +57,7 @@ def test_one_more_than_the_limit_is_refused(clock: FakeClock, clients: Clients) 
     gate = Gate(GateLimits(2, 0), clock)
     first = enter(gate, clients)
     enter(gate, clients)
-    assert gate.enter("192.0.2.9", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert gate.enter("192.0.2.9", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
     gate.leave(first)
     enter(gate, clients)
 
@@ -67,7 +68,7 @@ def test_leaving_twice_counts_once(clock: FakeClock, clients: Clients) -> None:
     gate.leave(place)
     gate.leave(place)
     enter(gate, clients)
-    assert isinstance(gate.enter("192.0.2.1", clients.connection()), Reply)
+    assert isinstance(gate.enter("192.0.2.1", clients.connection(), "smtp"), Reply)
 
 
 def test_a_place_is_free_before_the_last_reply(clock: FakeClock, clients: Clients) -> None:
@@ -76,14 +77,14 @@ def test_a_place_is_free_before_the_last_reply(clock: FakeClock, clients: Client
     place.vacate()
     enter(gate, clients)
     gate.leave(place)
-    assert isinstance(gate.enter("192.0.2.1", clients.connection()), Reply)
+    assert isinstance(gate.enter("192.0.2.1", clients.connection(), "smtp"), Reply)
 
 
 def test_one_address_cannot_take_all_places(clock: FakeClock, clients: Clients) -> None:
     gate = Gate(GateLimits(100, 2), clock)
     enter(gate, clients, "192.0.2.1")
     place = enter(gate, clients, "192.0.2.1")
-    assert gate.enter("192.0.2.1", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert gate.enter("192.0.2.1", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
     enter(gate, clients, "192.0.2.2")
     gate.leave(place)
     enter(gate, clients, "192.0.2.1")
@@ -92,13 +93,13 @@ def test_one_address_cannot_take_all_places(clock: FakeClock, clients: Clients) 
 def test_one_v6_network_counts_as_one_address(clock: FakeClock, clients: Clients) -> None:
     gate = Gate(GateLimits(100, 1), clock)
     enter(gate, clients, "2001:db8::1")
-    assert gate.enter("2001:db8::2", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert gate.enter("2001:db8::2", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
     enter(gate, clients, "2001:db8:0:1::1")
 
 
 def test_an_address_over_its_rate_is_refused(clock: FakeClock, clients: Clients) -> None:
     gate = Gate(GateLimits(100, 0), clock, lambda ip: ip == "192.0.2.1")
-    assert gate.enter("192.0.2.1", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert gate.enter("192.0.2.1", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
     enter(gate, clients, "192.0.2.2")
 
 
@@ -118,7 +119,7 @@ def test_nobody_is_shed_who_has_just_come(clock: FakeClock, clients: Clients) ->
     gate = Gate(GateLimits(1, 0), clock)
     place = enter(gate, clients)
     clock.advance(SHED_AFTER - 0.1)
-    assert gate.enter("192.0.2.7", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert gate.enter("192.0.2.7", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
     assert place.leave_with is None
 
 
@@ -128,7 +129,7 @@ def test_nobody_is_shed_who_has_logged_in(clock: FakeClock, clients: Clients) ->
     place.known = True
     assert place.begin() is None
     clock.advance(3600)
-    assert gate.enter("192.0.2.7", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert gate.enter("192.0.2.7", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
 
 
 def test_nobody_is_shed_whose_content_is_coming(clock: FakeClock, clients: Clients) -> None:
@@ -137,7 +138,7 @@ def test_nobody_is_shed_whose_content_is_coming(clock: FakeClock, clients: Clien
     assert place.begin() is None
     place.in_content = True
     clock.advance(3600)
-    assert gate.enter("192.0.2.7", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert gate.enter("192.0.2.7", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
 
 
 def test_who_has_begun_mail_and_does_not_go_on_makes_room(clock: FakeClock, clients: Clients) -> None:
@@ -146,7 +147,7 @@ def test_who_has_begun_mail_and_does_not_go_on_makes_room(clock: FakeClock, clie
     logged_in.known = True
     assert stalled.begin() is None
     clock.advance(STALLED_AFTER - 0.1)
-    assert gate.enter("192.0.2.7", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert gate.enter("192.0.2.7", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
     clock.advance(0.1)
     enter(gate, clients, "192.0.2.7")
     assert stalled.leave_with == reply.TOO_MANY_SESSIONS
@@ -175,7 +176,7 @@ def test_who_has_sent_a_content_lately_is_not_stalled(
         place.in_content = True
         end(place)
         clock.advance(STALLED_AFTER - 1)
-        assert gate.enter("192.0.2.7", clients.connection()) == reply.TOO_MANY_SESSIONS
+        assert gate.enter("192.0.2.7", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
     clock.advance(STALLED_AFTER)
     enter(gate, clients, "192.0.2.7")
     assert place.leave_with == reply.TOO_MANY_SESSIONS
@@ -202,7 +203,7 @@ def test_draining_wakes_the_idle_and_spares_the_busy(clock: FakeClock, clients: 
         busy.connection.receive(0.01)
     busy.end()
     assert busy.leave_with == FAREWELL
-    assert gate.enter("192.0.2.9", clients.connection()) == FAREWELL
+    assert gate.enter("192.0.2.9", clients.connection(), "smtp") == FAREWELL
 
 
 def test_a_transaction_cannot_begin_once_asked_to_leave(clock: FakeClock, clients: Clients) -> None:
@@ -237,8 +238,8 @@ def test_processes_share_the_limit(clock: FakeClock, clients: Clients) -> None:
     enter(one, clients)
     place = enter(other, clients)
     enter(one, clients)
-    assert one.enter("192.0.2.9", clients.connection()) == reply.TOO_MANY_SESSIONS
-    assert other.enter("192.0.2.9", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert one.enter("192.0.2.9", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
+    assert other.enter("192.0.2.9", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
     other.leave(place)
     enter(one, clients)
     assert one.is_stressed
@@ -250,7 +251,7 @@ def test_processes_share_the_limit_of_an_address(clock: FakeClock, clients: Clie
     one, other = (Gate(GateLimits(100, 2), clock, seat=census.of(index)) for index in range(2))
     place = enter(one, clients)
     enter(other, clients)
-    assert other.enter("192.0.2.1", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert other.enter("192.0.2.1", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
     one.leave(place)
     enter(other, clients)
     enter(one, clients, "192.0.2.2")
@@ -261,7 +262,21 @@ def test_the_sessions_of_a_process_end_with_it(clock: FakeClock, clients: Client
     one, killed = (Gate(GateLimits(2, 1), clock, seat=census.of(index)) for index in range(2))
     enter(killed, clients, "192.0.2.1")
     enter(killed, clients, "192.0.2.2")
-    assert one.enter("192.0.2.3", clients.connection()) == reply.TOO_MANY_SESSIONS
+    assert one.enter("192.0.2.3", clients.connection(), "smtp") == reply.TOO_MANY_SESSIONS
     census.clear(1)
     enter(one, clients, "192.0.2.1")
     enter(one, clients, "192.0.2.2")
+
+
+def test_prometheus_hears_how_many_sessions_each_service_has(clock: FakeClock, clients: Clients) -> None:
+    gates = [Gate(GateLimits(9, 0), clock) for _ in range(2)]  # of two servers in one process
+    gates[0].services |= {"gate-a", "gate-b", "gate-c"}
+    places = [enter(gate, clients, service=service) for gate in gates for service in ("gate-a", "gate-b")]
+    places[0].vacate()
+    [family] = counting.SessionCollector().collect()
+    found = {sample.labels["service"]: sample.value for sample in family.samples}
+    assert {name: value for name, value in found.items() if name.startswith("gate-")} == {
+        "gate-a": 1,
+        "gate-b": 2,
+        "gate-c": 0,
+    }
