@@ -3,30 +3,61 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from socket import AF_INET6, SHUT_RDWR
 from threading import Event, Thread
 from typing import Any
+from weakref import WeakMethod
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIApplication
 
-from prometheus_client import Counter, Gauge, make_wsgi_app
+from prometheus_client import REGISTRY, Counter, Gauge, make_wsgi_app
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client.registry import Collector
 
-SESSIONS_REFUSED = Counter("mailserv_sessions_refused", "Sessions refused at connect", ["service", "reason"])
+
+class AskedGauge(Collector):
+    """A gauge with one label, counted when somebody asks: setting it at each change would cost locks that mail waits for."""
+
+    def __init__(self, name: str, documentation: str, label: str) -> None:
+        self._name, self._documentation, self._label = name, documentation, label
+        self._sources: set[WeakMethod[Callable[[], Mapping[str, int]]]] = set()
+        REGISTRY.register(self)
+
+    def ask(self, source: Callable[[], Mapping[str, int]]) -> None:
+        """A method that tells the numbers of its object, by the label's value, while that lives: on any thread."""
+        self._sources.add(WeakMethod(source, self._sources.discard))
+
+    def collect(self) -> Iterable[Metric]:
+        """The sums over all servers in this process. The thread of a scrape."""
+        sums: dict[str, int] = {}
+        for reference in self._sources.copy():
+            source = reference()
+            for value, number in source().items() if source is not None else ():
+                sums[value] = sums.get(value, 0) + number
+        family = GaugeMetricFamily(self._name, self._documentation, labels=(self._label,))
+        for value, number in sums.items():
+            family.add_metric((value,), number)
+        return (family,)
+
+
+SESSIONS = AskedGauge("mailserv_sessions", "Sessions open now", "service")
+QUEUE = AskedGauge("mailserv_queue_recipients", "Recipients of messages in the queue", "state")
+SESSIONS_REFUSED = Counter("mailserv_sessions_refused", "Connections that got no session", ["service", "status"])
 ACCEPTED = Counter("mailserv_messages_accepted", "Messages accepted with 250", ["service"])
 REFUSED = Counter("mailserv_commands_refused", "Commands refused", ["service", "code"])
 LOGINS = Counter("mailserv_logins", "Logins", ["service", "result"])
 ATTEMPTS = Counter("mailserv_delivery_attempts", "Recipients attempted", ["transport", "outcome"])
-BOUNCES = Counter("mailserv_bounces", "Delivery status notifications made", ["kind"])
+BOUNCES = Counter("mailserv_bounces", "Notices to senders", ["kind"])
 # Of one label each: finding it takes longer than counting.
 accepted = cache(ACCEPTED.labels)
 refused = cache(REFUSED.labels)
 attempts = cache(ATTEMPTS.labels)
-QUEUED = Gauge("mailserv_queue_claimed", "Rows claimed by this node")
+bounces = cache(BOUNCES.labels)
 PLUGIN_EVENTS = Counter("mailserv_plugin_events", "What plugins count", ["plugin", "event"])
 PLUGIN_LEVELS = Gauge("mailserv_plugin_level", "What plugins show of themselves", ["plugin", "name"])
 _exposition: WSGIApplication = make_wsgi_app()

@@ -187,6 +187,8 @@ class Transaction:
         if found.content is not content:
             self._sink.discard()  # what arrived is in no row: it was changed, or copied below fields of ours
         self._accepted(acceptance)
+        if notices:
+            metrics.bounces("success_notice").inc(len(notices))
         yield from self._context.checks.accepted(self._queue_id, self._peer, self.envelope, found.results)
         return Reply(250, "2.0.0", f"queued as {self._queue_id}")
 

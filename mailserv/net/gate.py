@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mailserv import metrics
 from mailserv.clock import Clock
 from mailserv.mail import reply
 from mailserv.mail.reply import Reply
-from mailserv.net import counting
 from mailserv.net.census import Census, Seat
 from mailserv.net.connection import Connection
 
@@ -127,7 +127,7 @@ class Gate:
         self._draining = False
         self.services: set[str] = set()
         """Whose sessions it counts: those without one are told of, too."""
-        counting.GATES.add(self)
+        metrics.SESSIONS.ask(self.sessions)
 
     def enter(self, ip: str, connection: Connection, service: str) -> Place | Reply:
         """A place, or the reply to refuse with. When all places are taken, the oldest idle session must leave for the new."""

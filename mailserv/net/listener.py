@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from mailserv import metrics
 from mailserv.clock import Clock
 from mailserv.errors import ConfigError
 from mailserv.logging import get_logger
@@ -140,6 +141,7 @@ class Listener(socketserver.ThreadingTCPServer):
 
     def _turn_away(self, request: socket.socket, ip: str, reply: Reply, error: str = "") -> None:
         _log.warning("session_refused", service=self.service, ip=ip, reply=str(reply), error=error)
+        metrics.SESSIONS_REFUSED.labels(self.service, reply.enhanced).inc()
         try:
             request.setblocking(False)
             request.send(self._refuse(reply))

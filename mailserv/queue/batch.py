@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
-from mailserv import metrics
 from mailserv.clock import Clock
 from mailserv.errors import PluginError, StoreError
 from mailserv.mail.delivery import Attempt, Delivery, Transport
@@ -106,7 +105,6 @@ class Batch:
     def close(self) -> None:
         """The lease is renewed no more."""
         self._desk.leases.close(self._owner)
-        metrics.QUEUED.dec(self._claimed)
 
     # the conversation with the transport
 
@@ -173,9 +171,7 @@ class Batch:
         )
         lanes.claimed(self._lane, news, next_due)
         self._pending.extend(found)
-        rows = sum(len(delivery.rows) for delivery in found)
-        self._claimed += rows
-        metrics.QUEUED.inc(rows)
+        self._claimed += sum(len(delivery.rows) for delivery in found)
         return bool(found)
 
     def _answer(self, attempt: Attempt) -> None:

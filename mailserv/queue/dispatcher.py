@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 
+from mailserv import metrics
 from mailserv.clock import Clock
 from mailserv.errors import StoreError
 from mailserv.logging import get_logger
@@ -82,6 +83,14 @@ class Dispatcher:
         self._rest_until = 0.0
         self._ahead = clock.now() - clock.monotonic()  # of a clock that is never set
         self._is_set_back = False
+        metrics.QUEUE.ask(self.counts)
+
+    def counts(self) -> dict[str, int]:
+        """Recipients in each state; nothing when the store has ended, or cannot be asked. Any thread."""
+        try:
+            return {} if self._lanes.is_stopping else self._store.queue_counts()
+        except StoreError:
+            return {}
 
     def start(self) -> None:
         """Take back what a former life of this node had claimed, then deliver. Raises StoreError, RuntimeError (threads)."""

@@ -195,6 +195,7 @@ class Ledger:
         rulings: list[tuple[Attempt, Ruling]] = []
         waiting: list[Attempt] = []
         bounces: list[Acceptance] = []
+        words: list[str] = []  # what each of them is, in the trace
         trace: list[tuple[str, TraceEntry]] = []
         for attempt in attempts:
             ruling = rule(attempt, now, self.settings, self._rng, hooks=self._hooks)
@@ -208,12 +209,15 @@ class Ledger:
                 continue
             rulings.append((attempt, ruling))
             bounces += [made for _, made in notices]
+            words += [word for word, _ in notices]
             about += [TraceEntry(now, word, "", {"queue_id": made.queue_id}) for word, made in notices]
             trace += [(queue_id, entry) for entry in about]
         if rulings:
             self._store.settle(owner, [s for _, r in rulings for s in r.settlements], bounces, trace, wait=wait)
         for attempt, ruling in rulings:
             self._tell(attempt, ruling, now)
+        for word in words:
+            metrics.bounces(word).inc()
         again = self.rescue(owner, waiting) if waiting else None
         return min((due for due in (again, *(r.due for _, r in rulings)) if due is not None), default=None)
 

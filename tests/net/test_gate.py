@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from mailserv import metrics
 from mailserv.mail import reply
 from mailserv.mail.reply import Reply
-from mailserv.net import counting
 from mailserv.net.census import Census
 from mailserv.net.connection import Connection
 from mailserv.net.gate import SHED_AFTER, STALLED_AFTER, Gate, GateLimits, Place
@@ -273,7 +273,7 @@ def test_prometheus_hears_how_many_sessions_each_service_has(clock: FakeClock, c
     gates[0].services |= {"gate-a", "gate-b", "gate-c"}
     places = [enter(gate, clients, service=service) for gate in gates for service in ("gate-a", "gate-b")]
     places[0].vacate()
-    [family] = counting.SessionCollector().collect()
+    [family] = metrics.SESSIONS.collect()
     found = {sample.labels["service"]: sample.value for sample in family.samples}
     assert {name: value for name, value in found.items() if name.startswith("gate-")} == {
         "gate-a": 1,
