@@ -36,13 +36,12 @@ def uncommented() -> str:
 
 
 def shown(row: Row) -> Any:
-    """The row's value in the uncommented file; KeyError when it is not there."""
+    """The row's value in the uncommented file."""
     raw = tomli.loads(uncommented())
-    if row.table == "listen":
-        return raw["listen"][0][row.name]
-    if row.table == "routes":
-        return raw["routes"]["*"][row.name]
-    return (raw[row.table] if row.table else raw)[row.name]
+    tables = {"": raw, "listen": raw["listen"][0], "routes": raw["routes"]["*"]}
+    table = tables.get(row.table) or raw.get(row.table, {})
+    assert row.name in table, f"conf/mailserv.toml has no line #{row.name} = {row.default} under [{row.table}]"
+    return table[row.name]
 
 
 def full(row: Row) -> str:

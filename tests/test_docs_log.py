@@ -85,6 +85,33 @@ def test_no_event_is_documented_that_the_code_does_not_log() -> None:
     assert set(documented()) - {call.event for call in calls()} - NOT_LOGGED_BY_NAME == set()
 
 
+def reasons(module: str) -> Iterator[str]:
+    """What a session's module gives as its reason: assigned to one, or said first to what ends the session."""
+    for node in ast.walk(ast.parse((ROOT / "mailserv" / module).read_text(encoding="utf-8"))):
+        said: ast.expr | None = None
+        if isinstance(node, ast.Assign) and "reason" in ast.unparse(node.targets[0]):
+            said = node.value.elts[0] if isinstance(node.value, ast.Tuple) else node.value
+        elif isinstance(node, ast.Return):
+            said = node.value
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("._end", "._end_for", "._farewell")):
+            said = node.args[0]
+        for each in (said.body, said.orelse) if isinstance(said, ast.IfExp) else (said,):
+            if isinstance(each, ast.Constant) and isinstance(each.value, str):
+                yield each.value
+
+
+@pytest.mark.parametrize("module", ["accept/session.py", "accept/tally.py", "accept/serving.py", "pop3/session.py"])
+def test_a_reason_for_the_end_of_a_session_is_documented(module: str) -> None:
+    text = (ROOT / "docs" / "log.md").read_text(encoding="utf-8")
+    table = text.partition("## Why a session ended")[2].partition("## ")[0]
+    told = {
+        word for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for word in re.findall(r"`([^`]+)`", row)
+    }
+    found = set(reasons(module))
+    assert found
+    assert found <= told
+
+
 def test_the_table_is_in_order() -> None:
     assert list(documented()) == sorted(documented())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailserv.cli.docs import plugin_page
+from mailserv.cli.docs import COMMAND, plugin_page
 from mailserv.hooks.host import GROUP
 
 FOLDER = Path(__file__).parent.parent / "docs" / "plugins"
@@ -20,7 +20,7 @@ SHIPPED = {path.parent.name for path in (FOLDER.parent.parent / "plugins").glob(
 def test_a_page_has_the_settings_of_its_plugin(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert f"mailserv_{page.stem}" in SHIPPED
-    assert text == plugin_page(page.stem, text), "python -m mailserv.cli.docs docs"
+    assert text == plugin_page(page.stem, text), COMMAND
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -4,18 +4,43 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
-from mailserv.cli.docs import PAGES, docs
-from mailserv.config.show import Row, rows
+from mailserv.cli.docs import COMMAND, PAGES, docs
+from mailserv.config.show import Row, as_toml, rows
+from mailserv.mail.values import Duration, Size
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_printed_page_is_up_to_date(name: str) -> None:
-    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "python -m mailserv.cli.docs docs"
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), COMMAND
+
+
+class Inner(msgspec.Struct):
+    key: str = "x"
+
+
+@pytest.mark.parametrize(
+    ("value", "toml"),
+    [
+        (Duration(300), '"5m"'),
+        (Size(50_000_000), '"50MB"'),
+        (True, "true"),
+        (7, "7"),
+        (0.5, "0.5"),
+        ((Duration(60), Duration(3600)), '["1m", "1h"]'),
+        ({}, "{}"),
+        (Inner(), "{}"),
+        ("x", '"x"'),
+        (None, ""),
+    ],
+)
+def test_a_default_is_shown_as_the_file_would_have_it(value: object, toml: str) -> None:
+    assert as_toml(value) == toml
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row.table}.{row.name}")

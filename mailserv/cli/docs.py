@@ -21,7 +21,7 @@ from mailserv.hooks import show
 from mailserv.hooks.host import GROUP
 from mailserv.queue import state
 
-COMMAND = "python -m mailserv.cli.docs docs"
+COMMAND = ".venv/bin/python -m mailserv.cli.docs docs"
 SETTINGS_MARK, SETTINGS_END = "<!-- settings -->", "<!-- /settings -->"
 
 

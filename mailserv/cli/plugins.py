@@ -14,8 +14,9 @@ from mailserv.cli.plugin_install import install, uninstall
 from mailserv.cli.plugin_new import new
 from mailserv.cli.plugin_test import test
 from mailserv.errors import ConfigError
+from mailserv.hooks.implementation import Implementation
 from mailserv.hooks.paused import Paused, read_paused
-from mailserv.hooks.specs import KINDS
+from mailserv.hooks.specs import KINDS, Kind
 from mailserv.settings import Settings
 from mailserv.store.nudge import nudge
 
@@ -119,17 +120,31 @@ def order(hook: str | None, as_json: bool, config: Path | None) -> None:
     if as_json:
         print_json(
             [
-                {"hook": each.hook, "plugin": each.plugin, "budget": each.budget, "on_error": _on_error(each.skips)}
+                {"hook": each.hook, "plugin": each.plugin, "budget": _budget(each), "on_error": _on_error(each)}
                 for each in called
             ]
         )
         return
     rows = [
-        (each.hook, each.plugin, f"{each.budget:g}s", _on_error(each.skips), "observe" if each.observed else "enforce")
+        (
+            each.hook,
+            each.plugin,
+            "-" if _budget(each) is None else f"{each.budget:g}s",
+            _on_error(each) or "-",
+            "observe" if each.observed else "enforce",
+        )
         for each in called
     ]
     print_table(("HOOK", "PLUGIN", "BUDGET", "ON_ERROR", "MODE"), rows)
 
 
-def _on_error(skips: bool) -> str:
-    return "skip" if skips else "tempfail"
+def _budget(each: Implementation) -> float | None:
+    """None: at the start nobody counts the seconds."""
+    return None if KINDS[each.hook] is Kind.COLLECT else each.budget
+
+
+def _on_error(each: Implementation) -> str | None:
+    """None: nobody waits for its answer while mail flows."""
+    if KINDS[each.hook] in (Kind.COLLECT, Kind.NOTIFY):
+        return None
+    return "skip" if each.skips else "tempfail"

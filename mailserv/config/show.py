@@ -72,9 +72,9 @@ def as_toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple):
         return f"[{', '.join(map(as_toml, value))}]"
-    if isinstance(value, dict):
+    if isinstance(value, dict | msgspec.Struct):
         return "{}"
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return str(value)
     return "" if value is None else f'"{value}"'
 

@@ -20,7 +20,7 @@ MARKS = ("Called", "Thread", "Answer", "Raises")  # what every specification say
 _INTRODUCTION = """\
 # Hooks
 
-Printed from `mailserv/hooks/specs.py` by `python -m mailserv.cli.docs docs`.
+Printed from `mailserv/hooks/specs.py` by `.venv/bin/python -m mailserv.cli.docs docs`.
 
 A plugin is a class named `Plugin` whose methods with `@hookimpl` are hooks. It is found by an entry point in the group
 `mailserv.plugins`, or as a single file in the folder `[plugins] path`; it runs when `[plugins] enabled` names it, and

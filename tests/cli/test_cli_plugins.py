@@ -103,7 +103,8 @@ def test_order_is_the_order_of_enabled(polite: Command) -> None:
     rows = json.loads(polite("plugin", "order", "smtp_helo", "--json").out)
     assert [(row["hook"], row["plugin"]) for row in rows] == [("smtp_helo", "second"), ("smtp_helo", "polite")]
     table = polite("plugin", "order").out.splitlines()
-    assert any(line.split()[:2] == ["register_smtp_extensions", "size"] for line in table)
+    assert ["register_smtp_extensions", "size", "-", "-", "enforce"] in map(str.split, table)
+    assert ["smtp_helo", "polite", "10s", "tempfail", "enforce"] in map(str.split, table)
 
 
 def test_order_of_a_hook_that_is_not_there_is_wrong_usage(polite: Command) -> None:
