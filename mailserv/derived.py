@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 from mailserv.config import parse_listen_address
 from mailserv.deliver.tls_policy import HopPolicy, hop_policies
-from mailserv.errors import ConfigError, PluginError
+from mailserv.errors import ConfigError, PluginError, StoreError
 from mailserv.hooks.runner import Runner
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.address import Address
 from mailserv.mail.ip import is_loopback
 from mailserv.mail.resolution import Resolution
-from mailserv.mail.route import parse_route
+from mailserv.mail.route import Route, parse_route
 from mailserv.net.tls import Certificates
 from mailserv.route.asking import RouteHooks
 from mailserv.route.router import Router
@@ -98,6 +98,23 @@ def as_reloaded(old: Settings, new: Settings) -> Settings:
     """The new settings, but for what only a restart changes."""
     fields = {name: getattr(old if name in KEPT else new, name) for name in new.__struct_fields__}
     return Settings(**fields)
+
+
+def tell_left_behind(old: Settings, new: Settings, store: Store) -> None:
+    """Mail that waits keeps its way. Where that is one that has just gone from `[routes]`, somebody should know."""
+    gone = _ways(old) - _ways(new)
+    if not gone:
+        return
+    try:
+        waiting = {route for route, _ in store.destinations()}
+    except StoreError:  # whoever delivers will tell of it
+        return
+    for route in sorted(map(str, gone & waiting)):
+        _log.warning("route_left", route=route, hint="mail waits for it; mailserv queue reroute --all")
+
+
+def _ways(settings: Settings) -> set[Route]:
+    return {parse_route(entry if isinstance(entry, str) else entry.to) for entry in settings.routes.values()}
 
 
 def raise_file_limit(settings: Settings) -> None:

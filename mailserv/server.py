@@ -32,6 +32,7 @@ from mailserv.derived import (
     resolve_for_notice,
     router_of,
     secret,
+    tell_left_behind,
 )
 from mailserv.filter.checks import Checks
 from mailserv.filter.limits import ConnectionRate, LoginThrottle
@@ -148,6 +149,8 @@ class Server:
         if merged.dns != self.settings.dns:
             self._resolver.use(merged.dns.nameservers, merged.dns.timeout)
         raise_file_limit(merged)
+        if self._part.is_first:
+            tell_left_behind(self.settings, merged, self.store)
         self.settings = merged
         self._smtp, self._pop3 = contexts
         self._set_limits(merged)

@@ -12,7 +12,7 @@ from smtp_talk import SmtpTalk
 
 from mailserv.errors import ConfigError, StoreUnavailable
 from mailserv.server import Server
-from mailserv.settings import DNS, TLS, Limits, Listen, Plugins, Relay, Settings, Size
+from mailserv.settings import DNS, TLS, Limits, Listen, Plugins, Relay, Routed, Settings, Size
 from mailserv.testing.dns import FakeZone
 from mailserv.testing.server import mail_server
 from mailserv.testing.sink import ScriptedMX
@@ -71,6 +71,21 @@ def test_a_reload_asks_other_name_servers() -> None:
             server.send("alice@example.org", ["bob@far.example"], b"Subject: hi\r\n\r\nHi.\r\n")
             mx.wait_for_messages(1)
             assert old.queries == []
+
+
+def test_a_reload_tells_of_mail_that_waits_for_a_way_that_has_gone() -> None:
+    with ScriptedMX({"GREETING": "421 4.3.2 Closed for good"}) as mx:
+        old, idle = f"smtp:[{mx.host}]:{mx.port}", "smtp:[192.0.2.1]:25"
+        relay = Relay(networks=(ip_network("127.0.0.0/8"),))
+        with mail_server(relay=relay, routes={"*": old, "never.example": idle}) as server:
+            server.send("alice@example.org", ["bob@far.example"], b"Subject: hi\r\n\r\nHi.\r\n")
+            server.wait_for_log("delivery", outcome="deferred")
+            server.queue()  # what was settled is committed
+            settings = server.server.settings
+            server.server.reload(changed(settings, routes={"far.example": Routed(to=old, tls="none")}))
+            server.server.reload(changed(settings, routes={"*": "smtp:[192.0.2.2]:25"}))
+            (line,) = server.wait_for_log("route_left")  # the first reload only gave it to another entry
+            assert line["route"] == old
 
 
 def test_a_reload_with_a_bad_certificate_changes_nothing(tmp_path: Path) -> None:
