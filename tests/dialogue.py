@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 FOLDER = Path(__file__).parent / "dialogues"
 DEFAULTS = {
@@ -18,7 +19,6 @@ DEFAULTS = {
     "password": "secret",  # of each of them
     "message_size": "50000000",
     "tls": "no",
-    "etrn": "",  # the client may ask for the mail of these domains
 }
 LIVE_TIMEOUT = 10.0  # seconds; only a failing dialogue waits so long
 
@@ -62,12 +62,14 @@ Step = Send | Expect | StartTls | Closed
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """One file. `settings`: DEFAULTS with its `@` lines over them. `messages`: the maildrop of the first mailbox."""
+    """One file. `settings`: DEFAULTS with its `@` lines over them. `messages`: the maildrop of the first mailbox.
+    `plugins`: those that it enables, each with its section of `[plugin]`."""
 
     name: str
     settings: dict[str, str]
     messages: tuple[bytes, ...]
     steps: tuple[Step, ...]
+    plugins: Mapping[str, Mapping[str, Any]]
 
 
 class Driver(Protocol):
@@ -99,6 +101,7 @@ def parse_dialogue(name: str, text: str) -> Dialogue:
     """Raises DialogueError naming the line."""
     settings = dict(DEFAULTS)
     messages: list[bytes] = []
+    plugins: dict[str, dict[str, Any]] = {}
     steps: list[Step] = []
     for number, line in enumerate(text.split("\n"), start=1):
         where = f"{name}:{number}"
@@ -107,10 +110,13 @@ def parse_dialogue(name: str, text: str) -> Dialogue:
             continue
         if line.startswith("@ "):
             key, colon, value = line[2:].partition(": ")
-            if not colon or (key != "message" and key not in DEFAULTS):
+            if not colon or key not in {"message", "plugin", *DEFAULTS}:
                 raise DialogueError(f"{where}: no such setting: {line}")
             if key == "message":
                 messages.append(unescape(value))
+            elif key == "plugin":
+                name, dot, setting = value.partition(".")
+                plugins.setdefault(name, {}).update(tomllib.loads(setting) if dot else {})
             else:
                 settings[key] = value.strip()
         elif mark.rstrip() == "C:":
@@ -125,7 +131,7 @@ def parse_dialogue(name: str, text: str) -> Dialogue:
             steps.append(Closed(where))
         else:
             raise DialogueError(f"{where}: neither C: nor S: nor anything else: {line}")
-    return Dialogue(name, settings, tuple(messages), tuple(steps))
+    return Dialogue(name, settings, tuple(messages), tuple(steps), plugins)
 
 
 _ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})|\\([rnt0\\])|\{(.)\*(\d+)\}", re.DOTALL)

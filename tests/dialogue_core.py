@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from ipaddress import ip_network
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from dialogue import Dialogue, DialogueError
 
+from mailserv.config import read_section
 from mailserv.hooks.host import SHIPPED_EXTENSIONS
 from mailserv.mail import reply
 from mailserv.mail.address import Address
@@ -38,44 +38,41 @@ from mailserv.protocol.smtp_server import Phase, SmtpServer, WireLimits
 PLUGINS = str(Path(__file__).parent.parent / "plugins")
 
 
-@cache
-def shipped_extensions() -> tuple[SMTPExtension, ...]:
-    """The extensions that mailserv ships, as its plugins bring them."""
-    return tuple(shipped("register_smtp_extensions"))
+SHIPPED: Mapping[str, Mapping[str, Any]] = {name: {} for name in SHIPPED_EXTENSIONS}
+"""The plugins that are on by themselves, with their settings."""
 
 
-def shipped(hook: str) -> Iterator[Any]:
-    """What those that are on by themselves bring."""
+def brought(hook: str, plugins: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
+    """What plugins bring, in their order."""
     if PLUGINS not in sys.path:
         sys.path.append(PLUGINS)
-    for name in SHIPPED_EXTENSIONS:
+    for name, section in plugins.items():
         plugin = importlib.import_module(f"mailserv_{name}").Plugin
         if hasattr(plugin, hook):
-            settings = plugin.Settings() if hasattr(plugin, "Settings") else None
+            settings = read_section(plugin.Settings, section, name) if hasattr(plugin, "Settings") else None
             made = plugin(settings, Services(name, "mail.example.org", lambda: 0.0, None))
             yield from getattr(made, hook)()
 
 
-def etrn_for(domains: str) -> Sequence[SMTPExtension]:
-    """The extension that is on for those who name its clients: here everybody."""
-    from mailserv_etrn import Client, EtrnSettings, Plugin
-
-    everybody = (ip_network("0.0.0.0/0"),)
-    settings = EtrnSettings(clients=(Client(networks=everybody, domains=tuple(domains.split())),))
-    services = Services("etrn", "mail.example.org", lambda: 0.0, None)
-    return list(Plugin(settings, services).register_smtp_extensions())
+@cache
+def shipped_extensions() -> tuple[SMTPExtension, ...]:
+    return tuple(brought("register_smtp_extensions", SHIPPED))
 
 
 @cache
-def shipped_table(etrn: str = "") -> ExtensionTable:
-    """`etrn`: as the dialogue's setting of that name."""
-    extensions = shipped_extensions()
-    return ExtensionTable([*extensions, *(etrn_for(etrn) if etrn else ())])
+def shipped_table() -> ExtensionTable:
+    return ExtensionTable(shipped_extensions())
+
+
+def table_for(dialogue: Dialogue) -> ExtensionTable:
+    if not dialogue.plugins:
+        return shipped_table()
+    return ExtensionTable([*shipped_extensions(), *brought("register_smtp_extensions", dialogue.plugins)])
 
 
 @cache
 def shipped_pop3() -> Pop3ExtensionTable:
-    return Pop3ExtensionTable(tuple(shipped("register_pop3_extensions")))
+    return Pop3ExtensionTable(tuple(brought("register_pop3_extensions", SHIPPED)))
 
 
 def core_driver(dialogue: Dialogue, chunk: int = 0) -> SmtpDriver | Pop3Driver:
@@ -134,7 +131,7 @@ class SmtpDriver:
         self._mailboxes = {address.casefold() for address in settings["mailboxes"].split()}
         self._domains = {address.partition("@")[2] for address in self._mailboxes}
         self._is_lmtp = settings["service"] == "lmtp"
-        self._table = shipped_table(settings["etrn"])
+        self._table = table_for(dialogue)
         self._core = SmtpServer(extensions=self._table, limits=WireLimits(), is_lmtp=self._is_lmtp)
         self._peer = Peer("192.0.2.1", 40000, settings["service"], "s1")
         self._reverse_path = ""

@@ -1,4 +1,4 @@
-"""docs/plugins/: a page for each shipped plugin that has settings, with the settings that it has now."""
+"""docs/plugins/: a page for each shipped plugin that is enabled by name or has settings, with the settings that it has now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mailserv.cli.docs import COMMAND, plugin_page
-from mailserv.hooks.host import GROUP
+from mailserv.hooks.host import GROUP, SHIPPED_EXTENSIONS
 
 FOLDER = Path(__file__).parent.parent / "docs" / "plugins"
 PAGES = sorted(FOLDER.glob("*.md"))
@@ -36,6 +36,11 @@ def test_a_page_names_code_and_tests_that_are_there(page: Path) -> None:
     named = [word for word in text.split("`")[1::2] if word.startswith(("plugins/", "tests/"))]
     assert named
     assert [name for name in named if not (FOLDER.parent.parent / name).exists()] == []
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED - {f"mailserv_{name}" for name in SHIPPED_EXTENSIONS}))
+def test_what_somebody_has_to_enable_has_a_page(name: str) -> None:
+    assert (FOLDER / f"{name.removeprefix('mailserv_')}.md").is_file()
 
 
 def test_a_setting_that_is_not_in_its_page_is_noticed() -> None:

@@ -59,7 +59,6 @@ def test_a_listening_server_says_what_the_dialogue_says(
 ) -> None:
     values = dialogue.settings
     accounts = values["mailboxes"].split()
-    etrn = {"clients": [{"networks": ["127.0.0.0/8"], "domains": values["etrn"].split()}]}
     with mail_server(
         accounts=dict.fromkeys(accounts, values["password"]),
         data_dir=tmp_path / "data",
@@ -68,8 +67,8 @@ def test_a_listening_server_says_what_the_dialogue_says(
         limits=Limits(message_size=Size(values["message_size"]), sessions_per_ip=0, connections_per_minute=0),
         tls=tls_files if values["tls"] == "yes" else TLS(),
         services=(values["service"],),
-        plugins=["etrn"] if values["etrn"] else [],
-        plugin={"etrn": etrn} if values["etrn"] else {},
+        plugins=list(dialogue.plugins),
+        plugin=dialogue.plugins,
     ) as server:
         fill(server, accounts[0], dialogue.messages)
         run_live(lambda: server.connect(values["service"]), dialogue, client_context)
