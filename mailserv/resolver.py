@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import dns.exception
@@ -161,8 +162,11 @@ class Resolver:
         when that file has changed: in another network there are other name servers."""
         with self._lock:
             read = None if self._nameservers else _state_of(self._resolv_conf)
-            if self._stub is None or (read is not None and read != self._read):
+            if self._stub is None:
                 self._stub, self._read = self._made(), read
+            elif read is not None and read != self._read:
+                with suppress(dns.resolver.NoResolverConfiguration):  # it is being written, most likely
+                    self._stub, self._read = self._made(), read
             return self._stub
 
     def _made(self) -> dns.resolver.Resolver:

@@ -121,6 +121,8 @@ def test_the_system_s_list_is_read_again_when_it_has_changed(tmp_path):
     assert resolver._resolver() is stub, "nothing is read while nothing changes"
     path.write_text("nameserver 192.0.2.22\n")
     assert resolver._resolver().nameservers == ["192.0.2.22"]
+    path.write_text("# to be filled in\n")
+    assert resolver._resolver().nameservers == ["192.0.2.22"]
     path.unlink()
     assert resolver._resolver().nameservers == ["192.0.2.22"], "it is being replaced, most likely"
 
