@@ -78,7 +78,7 @@ class Lanes:
         """So many connections to a destination to begin with; who has more by now may not get further ones."""
         with self._lock:
             self._set_most(connections)
-            for lane in self._lanes.values():
+            for lane in list(self._lanes.values()):
                 begun = 1 if lane.troubled else self._begin
                 lane.allowed = min(max(lane.allowed, begun), self._most)
                 self._settle(lane, self._clock.now())
