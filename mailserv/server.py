@@ -194,6 +194,8 @@ class Server:
             hooks=NoticeHooks(plugins.runner),
         )
         self._maildrops = OpenMaildrops()
+        self._smtp_rate, self._pop3_rate = ConnectionRate(0, clock), ConnectionRate(0, clock)
+        self._throttle = LoginThrottle(0, 0, clock)
         self._smtp_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._smtp_rate.allows(ip), self._seat)
         self._pop3_gate = Gate(GateLimits(1, 0), clock, lambda ip: not self._pop3_rate.allows(ip))
         self._plugin_gate = Gate(GateLimits(1, 0), clock)
@@ -240,13 +242,8 @@ class Server:
 
     def _contexts(self, settings: Settings, certificates: Certificates | None) -> tuple[Context, Pop3Context]:
         """What sessions work with; made anew by a reload."""
-        limits = settings.limits
-        share = self._part.share
-        throttle = LoginThrottle(
-            share(limits.failed_logins_per_minute), share(limits.failed_logins_per_day), self._clock
-        )
-        passwords = Passwords(self._clock, secret(), limits.password_cache)
-        logins = Logins(self.store, throttle, passwords, self._plugins.runner, self._plugins.mechanisms)
+        passwords = Passwords(self._clock, secret(), settings.limits.password_cache)
+        logins = Logins(self.store, self._throttle, passwords, self._plugins.runner, self._plugins.mechanisms)
         rules = Rules.from_settings(settings.mailboxes)
         smtp = Context(
             settings=settings,
@@ -288,8 +285,9 @@ class Server:
         self._smtp_gate.limits = GateLimits(limits.sessions, limits.sessions_per_ip)
         self._plugin_gate.limits = GateLimits(share(limits.sessions), 0)  # few clients, which we chose
         self._pop3_gate.limits = GateLimits(limits.pop3_sessions, limits.sessions_per_ip)
-        self._smtp_rate = ConnectionRate(share(limits.connections_per_minute), self._clock)
-        self._pop3_rate = ConnectionRate(limits.connections_per_minute, self._clock)
+        self._smtp_rate.limit = share(limits.connections_per_minute)
+        self._pop3_rate.limit = limits.connections_per_minute
+        self._throttle.set_limits(share(limits.failed_logins_per_minute), share(limits.failed_logins_per_day))
 
     def _make_queue(self, plugins: Plugins) -> None:
         settings = self.settings

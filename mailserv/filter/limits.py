@@ -75,23 +75,24 @@ class SlidingCounter:
 
 
 class ConnectionRate:
-    """`[limits] connections_per_minute`. Any thread."""
+    """`[limits] connections_per_minute`. Any thread. `limit` may be set to another one: what was counted still counts."""
 
     def __init__(self, per_minute: int, clock: Clock) -> None:
         """`per_minute` 0: no limit."""
-        self._limit = per_minute
+        self.limit = per_minute
         self._clock = clock
         self.counter = SlidingCounter(MINUTE)
 
     def allows(self, ip: str) -> bool:
         """Count a connection from `ip`; False (and not counted) when there were too many."""
-        return not self._limit or self.counter.add_below(client_key(ip), self._clock.monotonic(), self._limit)
+        limit = self.limit
+        return not limit or self.counter.add_below(client_key(ip), self._clock.monotonic(), limit)
 
     def describe(self, ip: str) -> dict[str, str | int]:
         """For a log line: who is counted, how many there were, how many there may be."""
         key = client_key(ip)
         count = self.counter.count(key, self._clock.monotonic())
-        return {"client": key, "connections_per_minute": count, "limit": self._limit}
+        return {"client": key, "connections_per_minute": count, "limit": self.limit}
 
 
 class LoginThrottle:
@@ -103,10 +104,14 @@ class LoginThrottle:
 
     def __init__(self, per_minute: int, per_day: int, clock: Clock) -> None:
         """A limit of 0: no limit."""
-        self._rules = tuple(
-            (limit, SlidingCounter(seconds)) for limit, seconds in ((per_minute, MINUTE), (per_day, DAY)) if limit
-        )
+        self._counters = SlidingCounter(MINUTE), SlidingCounter(DAY)
         self._clock = clock
+        self.set_limits(per_minute, per_day)
+
+    def set_limits(self, per_minute: int, per_day: int) -> None:
+        """Others from now on: what was counted still counts."""
+        limits = zip((per_minute, per_day), self._counters, strict=True)
+        self._rules = tuple((limit, counter) for limit, counter in limits if limit)
 
     def allows(self, ip: str) -> bool:
         """Whether a login from `ip` may be tried now."""

@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 from smtp_talk import SmtpTalk
+from talking import auth_plain
 
 from mailserv.errors import ConfigError, StoreUnavailable
 from mailserv.server import Server
 from mailserv.settings import DNS, TLS, Limits, Listen, Plugins, Relay, Routed, Settings, Size
 from mailserv.testing.dns import FakeZone
-from mailserv.testing.server import mail_server
+from mailserv.testing.server import MailServer, mail_server
 from mailserv.testing.sink import ScriptedMX
 
 PLUGIN = """
@@ -58,6 +59,22 @@ def test_a_reload_says_what_waits_for_a_restart_and_keeps_it() -> None:
         with SmtpTalk(server.connect()) as talk:
             assert "mail.example.org" in talk.greeting
         assert server.server.settings.data_dir == old.data_dir
+
+
+def log_in(server: MailServer, password: str) -> str:
+    with SmtpTalk(server.connect("submission")) as talk:
+        talk.ask("EHLO x.example.net")
+        return talk.say(auth_plain("alice@example.org", password))
+
+
+def test_a_reload_forgets_no_guesser() -> None:
+    with mail_server() as server:
+        for _ in range(2):
+            assert log_in(server, "guess").startswith("535")
+            server.server.reload(server.server.settings)
+        limits = msgspec.structs.replace(server.server.settings.limits, failed_logins_per_day=2)
+        server.server.reload(changed(server.server.settings, limits=limits))
+        assert log_in(server, "secret").startswith("454")
 
 
 def test_a_reload_asks_other_name_servers() -> None:
