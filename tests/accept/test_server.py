@@ -74,7 +74,7 @@ def test_a_reload_forgets_no_guesser() -> None:
             server.server.reload(server.server.settings)
         limits = msgspec.structs.replace(server.server.settings.limits, failed_logins_per_day=2)
         server.server.reload(changed(server.server.settings, limits=limits))
-        assert log_in(server, "secret").startswith("454")
+        assert log_in(server, "secret").startswith("421 4.7.0 Too many failed logins")
 
 
 def test_a_reload_asks_other_name_servers() -> None:
