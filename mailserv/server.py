@@ -301,6 +301,7 @@ class Server:
             port=self._smtp_port,
             hooks=DeliverHooks(plugins.runner),
         )
+        self.store.on_order(self._transport.try_anew)  # before the dispatcher hears of it
         self._dispatcher = Dispatcher(
             self.store,
             Transports(self._transport, plugins.transports.items()).by_name,

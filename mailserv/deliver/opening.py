@@ -132,6 +132,11 @@ class SlowHosts:
         with self._lock:
             self._known.pop((target.ip, target.port), None)
 
+    def forget_all(self) -> None:
+        """Somebody wants them tried now."""
+        with self._lock:
+            self._known.clear()
+
     def reply(self, target: Target) -> Reply | None:
         """Why it is not to be tried now, None when it may be."""
         with self._lock:

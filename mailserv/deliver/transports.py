@@ -109,6 +109,10 @@ class SmtpTransport:
         reference is replaced."""
         self._policies = dict(policies)
 
+    def try_anew(self) -> None:
+        """An operator says "now": hosts that let us wait a moment ago are tried again. Any thread."""
+        self._slow.forget_all()
+
     def close(self) -> None:
         """See `Transport.close`."""
         self._idle.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -11,9 +12,13 @@ import pytest
 from smtp_talk import SmtpTalk
 from talking import auth_plain
 
+from mailserv.clock import SystemClock
+from mailserv.deliver.mx import Target
 from mailserv.errors import ConfigError, StoreUnavailable
+from mailserv.mail.reply import Reply
 from mailserv.server import Server
 from mailserv.settings import DNS, TLS, Limits, Listen, Plugins, Relay, Routed, Settings, Size
+from mailserv.store.sqlite import open_store
 from mailserv.testing.dns import FakeZone
 from mailserv.testing.server import MailServer, mail_server
 from mailserv.testing.sink import ScriptedMX
@@ -103,6 +108,19 @@ def test_a_reload_tells_of_mail_that_waits_for_a_way_that_has_gone() -> None:
             server.server.reload(changed(settings, routes={"*": "smtp:[192.0.2.2]:25"}))
             (line,) = server.wait_for_log("route_left")  # the first reload only gave it to another entry
             assert line["route"] == old
+
+
+def test_queue_retry_tries_a_host_that_was_slow_a_moment_ago() -> None:
+    with ScriptedMX({"GREETING": ["421 4.3.2 Not yet"]}) as mx:
+        relay = Relay(networks=(ip_network("127.0.0.0/8"),))
+        with mail_server(relay=relay, routes={"*": f"smtp:[{mx.host}]:{mx.port}"}) as server:
+            server.send("alice@example.org", ["bob@far.example"], b"Subject: hi\r\n\r\nHi.\r\n")
+            server.wait_for_log("delivery", outcome="deferred")
+            server.queue()  # what was settled is committed
+            server.server._transport._slow.note(Target(mx.host, mx.host, mx.port), Reply(451, "4.4.1", "timed out"))
+            with closing(open_store(server.server.settings.data_dir, SystemClock(), exclusive=False)) as beside:
+                assert beside.queue_retry([], SystemClock().now()) == 1
+            mx.wait_for_messages(1)
 
 
 def test_a_reload_with_a_bad_certificate_changes_nothing(tmp_path: Path) -> None:

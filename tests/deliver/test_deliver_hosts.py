@@ -242,6 +242,17 @@ def test_a_connection_over_ipv6(serve, zone, transport):
     assert isinstance(attempt.outcomes[0], Delivered)
 
 
+def test_a_host_that_was_slow_is_tried_at_once_when_an_operator_says_so(serve, transport):
+    mx = serve({"GREETING": [SILENCE, SILENCE]})
+    smtp = transport(timeouts=impatient(greeting=0.05))
+    for _ in range(2):
+        assert outcomes(smtp.deliver([delivery(hop(mx))])) == [("Q1", "Deferred", 451)]
+    assert mx.connections == 1, "it is known to be slow"
+    mx.answer("GREETING", [])
+    smtp.try_anew()
+    assert outcomes(smtp.deliver([delivery(hop(mx))])) == [("Q1", "Delivered", 250)]
+
+
 def test_slow_hosts_are_forgotten_in_time_and_never_too_many():
     clock = FakeClock()
     slow = SlowHosts(clock, seconds=60, limit=2)
