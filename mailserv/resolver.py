@@ -89,6 +89,11 @@ class Resolver:
             self._nameservers = tuple(nameservers)
             self._timeout = timeout
             self._stub = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Ask everything anew."""
+        with self._lock:
             self._cache.clear()
 
     def mx(self, domain: str) -> MxAnswer:

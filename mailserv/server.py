@@ -146,6 +146,7 @@ class Server:
         merged = as_reloaded(self.settings, settings)
         policies = policies_of_hops(merged)
         contexts = self._contexts(merged, certificates(merged))
+        self._resolver.forget()
         if merged.dns != self.settings.dns:
             self._resolver.use(merged.dns.nameservers, merged.dns.timeout)
         raise_file_limit(merged)

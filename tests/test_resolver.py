@@ -133,6 +133,12 @@ def test_other_name_servers_are_asked_anew(zone):
         assert resolver.addresses("bare.example") == ("192.0.2.9",)
         resolver.use([other.nameserver], 5)
         assert resolver.addresses("bare.example") == ("192.0.2.77",)
+        other.add("new.example", "A 192.0.2.78")
+        assert resolver.addresses("new.example") == ("192.0.2.78",)
+        other.add("new.example", "A 192.0.2.79")
+        assert resolver.addresses("new.example") == ("192.0.2.78",)
+        resolver.forget()
+        assert set(resolver.addresses("new.example")) == {"192.0.2.78", "192.0.2.79"}
 
 
 def test_trouble_in_one_address_family_is_forgiven():

@@ -40,7 +40,7 @@ def settings_page() -> str:
         '- A **secret** is a string, `{ file = "/path" }` (its last line end does not count) or `{ env = "NAME" }`.',
         "- A relative **path** starts from the folder of the settings file.",
         "- On SIGHUP (`systemctl reload mailserv`) the file is read again. If anything in it is wrong, the old settings stay",
-        "  and the log says why. What is marked **restart** waits for one.",
+        "  and the log says why. What is marked **restart** waits for one. What DNS has said is asked anew.",
     ]
     for table, group in groupby(rows(), key=lambda row: row.table):
         lines += ["", f"## {_heading(table)}", "", *_settings_table(group)]

@@ -93,6 +93,12 @@ def test_a_reload_asks_other_name_servers() -> None:
             server.send("alice@example.org", ["bob@far.example"], b"Subject: hi\r\n\r\nHi.\r\n")
             mx.wait_for_messages(1)
             assert old.queries == []
+            mx.hang_up()
+            asked = new.queries
+            server.server.reload(server.server.settings)
+            server.send("alice@example.org", ["bob@far.example"], b"Subject: hi\r\n\r\nHi.\r\n")
+            mx.wait_for_messages(2)
+            assert new.queries == asked * 2, "a reload has everything asked anew"
 
 
 def test_a_reload_tells_of_mail_that_waits_for_a_way_that_has_gone() -> None:
