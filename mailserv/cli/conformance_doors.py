@@ -54,7 +54,7 @@ VIEWS = tuple(
         mechanisms=("PLAIN", "LOGIN"),
         in_transaction=in_transaction,
         is_smtputf8=in_transaction,
-        verbs=("HELP",),
+        verbs={"HELP": ""},
     )
     for peer in (_CLIENT, _USER)
     for in_transaction in (False, True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mailserv.mail.address import Address
 from mailserv.mail.peer import Peer
@@ -25,7 +25,7 @@ class SessionView(Value, frozen=True):
     mechanisms: tuple[str, ...]  # SASL mechanisms on offer
     in_transaction: bool
     is_smtputf8: bool
-    verbs: tuple[str, ...]  # every verb of this session, for HELP
+    verbs: Mapping[str, str]  # every verb that extensions bring to this session, with its `help`
 
 
 class StartTLS(Value, frozen=True):

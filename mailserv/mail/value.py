@@ -1,4 +1,7 @@
-"""What a noun is made of: frozen, compared by value, cheap to make (docs/decisions/0031)."""
+"""What a noun is made of: frozen, compared by value, cheap to make.
+
+Why these are msgspec's structs: docs/decisions/0031.
+"""
 
 from __future__ import annotations
 

@@ -6,12 +6,6 @@ import re
 
 _HEXCHAR = re.compile(r"\+([0-9A-F]{2})")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
-_NOT_XCHAR = re.compile(rb"[^!-*,-<>-~]")
-
-
-def encode_xtext(text: str) -> str:
-    """Any text as xtext: printable ASCII without "+" and "=" stands for itself, other octets (UTF-8) become +XX."""
-    return _NOT_XCHAR.sub(lambda octet: b"+%02X" % octet.group()[0], text.encode("utf-8", "replace")).decode("ascii")
 
 
 def decode_xtext(text: str) -> str:

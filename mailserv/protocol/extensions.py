@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 
 from mailserv.mail import reply as replies
 from mailserv.mail.extension import Parameter, SessionView, SMTPExtension, Verb
@@ -24,7 +25,9 @@ class ExtensionTable:
         self._offers = cache(
             lambda service: [_offer(e) for e in self._extensions if e.keyword and service in e.services]
         )
-        self._verbs_of = cache(lambda service: tuple(n for n, (e, _) in self._verbs.items() if service in e.services))
+        self._verbs_of = cache(
+            lambda service: MappingProxyType({n: v.help for n, (e, v) in self._verbs.items() if service in e.services})
+        )
         keywords: set[str] = set()
         for extension in self._extensions:
             _claim_keyword(keywords, extension.keyword.upper())
@@ -53,8 +56,8 @@ class ExtensionTable:
         claim = self._verbs.get(name)
         return claim[1] if claim and service in claim[0].services else None
 
-    def verbs(self, service: str) -> tuple[str, ...]:
-        """Every verb of the extensions on this service, for HELP."""
+    def verbs(self, service: str) -> Mapping[str, str]:
+        """Every verb of the extensions on this service, with what HELP says of it."""
         return self._verbs_of(service)
 
     def knows_verb(self, name: str) -> bool:

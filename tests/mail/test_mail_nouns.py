@@ -21,7 +21,7 @@ from mailserv.mail.queue_id import QueueIds
 from mailserv.mail.reply import Reply, Severity
 from mailserv.mail.route import Route
 from mailserv.mail.verdict import Action
-from mailserv.mail.xtext import decode_xtext, encode_xtext
+from mailserv.mail.xtext import decode_xtext
 
 NAMED = {name: value for name, value in vars(reply).items() if isinstance(value, Reply)}
 
@@ -168,15 +168,13 @@ def test_the_strictest_verdict_is_the_greatest() -> None:
     ("text", "xtext"),
     [("QQ314159", "QQ314159"), ("a+b=c", "a+2Bb+3Dc"), ("alice@example.org", "alice@example.org"), (" é", "+20+C3+A9")],
 )
-def test_xtext_is_written_as_rfc_3461_says(text: str, xtext: str) -> None:
-    assert encode_xtext(text) == xtext
+def test_xtext_is_read_as_rfc_3461_says(text: str, xtext: str) -> None:
     assert decode_xtext(xtext) == text
 
 
 @given(st.text(st.characters(codec="utf-8")))
 def test_any_text_comes_back_from_xtext(text: str) -> None:
-    assert decode_xtext(encode_xtext(text)) == text
-    assert encode_xtext(text).isascii()
+    assert decode_xtext("".join(f"+{octet:02X}" for octet in text.encode())) == text
 
 
 @pytest.mark.parametrize("text", ["a b", "a=b", "+", "+4", "+zz", "+2b", "é", "a\r\n"])

@@ -80,8 +80,8 @@ def test_a_verb_belongs_to_its_services() -> None:
     table = ExtensionTable([extension("A", verbs=(verb,), services=frozenset({"submission"}))])
     assert table.verb("XA", "submission") is verb
     assert table.verb("XA", "smtp") is None
-    assert table.verbs("submission") == ("XA",)
-    assert table.verbs("smtp") == ()
+    assert table.verbs("submission") == {"XA": ""}
+    assert table.verbs("smtp") == {}
     assert table.knows_verb("XA")
     assert table.knows_verb("TURN")
     assert not table.knows_verb("XYZZY")
