@@ -278,8 +278,11 @@ class Server:
         return smtp, pop3
 
     def _start_queue(self, domain: str, subdomains: bool) -> int:
-        """ETRN (RFC 1985)."""
-        return self.store.queue_start(domain, subdomains=subdomains, now=self._clock.now())
+        """ETRN (RFC 1985). At once, also where its host was dead a moment ago: it says that it is back."""
+        messages = self.store.queue_start(domain, subdomains=subdomains, now=self._clock.now())
+        if messages:
+            self.store.order()
+        return messages
 
     def _set_limits(self, settings: Settings) -> None:
         limits, share = settings.limits, self._part.share

@@ -43,6 +43,7 @@ def leave_waiting(server: MailServer, *rcpts: str) -> None:
     for rcpt in rcpts:
         server.send("alice@example.org", [rcpt], b"Hi.\r\n", login=("alice@example.org", "secret"))
         server.wait_for_log("delivery", outcome="deferred", recipient=rcpt)
+    server.queue()  # what was settled is committed
 
 
 def test_what_waits_for_a_node_is_sent_at_once(server: MailServer, mx: ScriptedMX, talk: SmtpTalk) -> None:
@@ -50,6 +51,14 @@ def test_what_waits_for_a_node_is_sent_at_once(server: MailServer, mx: ScriptedM
     assert talk.say("ETRN Far.Example") == "253 2.0.0 2 pending messages for node Far.Example started"
     taken = mx.wait_for_messages(2)
     assert {message.rcpts[0] for message in taken} == {"<carol@far.example>", "<dave@far.example>"}
+
+
+def test_a_node_that_was_dead_a_moment_ago_is_tried_at_once(server: MailServer, mx: ScriptedMX, talk: SmtpTalk) -> None:
+    mx.answer("GREETING", ["421 4.3.2 Not yet"])
+    leave_waiting(server, "carol@far.example")
+    assert talk.say("ETRN far.example").startswith("253 2.0.0 1 pending")
+    mx.answer("MAIL", [])
+    mx.wait_for_messages(1)
 
 
 def test_at_asks_for_the_subdomains_too(server: MailServer, mx: ScriptedMX, talk: SmtpTalk) -> None:
