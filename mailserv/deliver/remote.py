@@ -94,10 +94,13 @@ class Conversation:
         return part
 
     def _may_carry(self, more: int) -> bool:
+        if not self._holds():
+            return False
+        carried = self._connection.carried + more
+        if not carried:
+            return True  # however long it took to open: a slow host would be opened again and again for nothing
         told = self._connection.capabilities.mail_limit or self._transactions
-        most = min(told, self._transactions)
-        has_room = self._connection.carried + more < most and self._connection.age < self._seconds
-        return has_room and self._holds()
+        return carried < min(told, self._transactions) and self._connection.age < self._seconds
 
     def _begin(self, part: Part, *, reset_first: bool) -> _Exchange | None:
         part, rest = part.split(self._connection.capabilities.recipient_limit)

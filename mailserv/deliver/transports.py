@@ -98,6 +98,8 @@ class SmtpTransport:
                 self._release(way, session, conversation.end)
             if conversation.end is End.HOST:
                 hosts.fail(session.target, conversation.outcome)
+            elif conversation.end is End.FULL:
+                hosts.look_again()
             elif conversation.end is End.STOP:
                 work.settle_rest(conversation.outcome)
                 break

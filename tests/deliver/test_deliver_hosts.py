@@ -10,6 +10,7 @@ from sending import PATIENT, Taking, delivery, hop, impatient, numbered, outcome
 
 from mailserv.deliver.mx import Target
 from mailserv.deliver.opening import SlowHosts
+from mailserv.deliver.transports import SessionLimits
 from mailserv.mail.outcome import Deferred, Delivered, Failed
 from mailserv.mail.reply import Reply
 from mailserv.mail.value import replace
@@ -240,6 +241,36 @@ def test_a_connection_over_ipv6(serve, zone, transport):
     [attempt] = transport(zone.nameserver, port=mx.port).deliver([delivery("example.net")])
     assert attempt.outcomes[0].remote == f"example.net [::1]:{mx.port}"
     assert isinstance(attempt.outcomes[0], Delivered)
+
+
+def test_a_host_that_took_long_to_open_a_session_gets_a_message_all_the_same(serve, transport):
+    """A tarpit: else it would be opened again and again, and what is in hand never given back."""
+    mx = serve()
+    smtp = transport(limits=SessionLimits(seconds=0.0))
+    batch = [delivery(hop(mx), queue_id=f"Q{n}") for n in (1, 2)]
+    assert outcomes(smtp.deliver(batch)) == [("Q1", "Delivered", 250), ("Q2", "Delivered", 250)]
+    assert mx.connections == 2
+
+
+def test_a_long_batch_comes_back_to_the_first_host_and_asks_dns_again(serve, transport, zone):
+    """127.0.0.1 is the better one, and down for a moment; then the zone changes."""
+    best = serve({"GREETING": ["421 4.3.2 Not yet"]})
+    other = serve(host="127.0.0.2", port=best.port)
+    third = serve(host="127.0.0.3", port=best.port)
+    zone.add("far.example", "MX 10 a.far.example.", "MX 20 b.far.example.", ttl=0)
+    zone.add("a.far.example", "A 127.0.0.1", ttl=0)
+    zone.add("b.far.example", "A 127.0.0.2", ttl=0)
+    smtp = transport(zone.nameserver, port=best.port, limits=SessionLimits(transactions=1))
+
+    def batch():
+        yield delivery("far.example", queue_id="Q1")
+        yield delivery("far.example", queue_id="Q2")
+        zone.remove("a.far.example")
+        zone.add("a.far.example", "A 127.0.0.3", ttl=0)
+        yield delivery("far.example", queue_id="Q3")
+
+    assert [code for _, _, code in outcomes(list(smtp.deliver(batch())))] == [250, 250, 250]
+    assert [len(mx.messages) for mx in (best, other, third)] == [1, 1, 1]
 
 
 def test_a_host_that_was_slow_is_tried_at_once_when_an_operator_says_so(serve, transport):
