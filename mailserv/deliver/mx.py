@@ -19,6 +19,7 @@ from mailserv.resolver import MxHost, Resolver
 SMTP_PORT = 25
 MAX_TARGETS = 5  # addresses tried for one message; RFC 5321 §5.1 asks for at least two
 MAX_HOSTS = 20  # MX hosts looked up; a domain with hundreds of them must not keep a worker
+LOOK_UP_TIME = 30.0  # seconds for all of them: twenty hosts in a dead zone would keep a worker for seven minutes
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}  # what connecting to 0.0.0.0 and :: reaches
 
 NULL_MX = Reply(556, "5.1.10", "The domain takes no mail: null MX (RFC 7505)")
@@ -76,12 +77,18 @@ class Ourselves:
 
 
 def find_targets(
-    next_hop: str, resolver: Resolver, *, ourselves: Ourselves, rng: random.Random, port: int = SMTP_PORT
+    next_hop: str,
+    resolver: Resolver,
+    *,
+    ourselves: Ourselves,
+    rng: random.Random,
+    port: int = SMTP_PORT,
+    monotonic: Callable[[], float] = lambda: 0.0,
 ) -> Sequence[Target] | Deferred | Failed:
     """Where to connect for a next hop, at most MAX_TARGETS, best first; or why there is nothing to connect to.
 
     `next_hop`: a domain (its MX, or its own addresses), a literal domain "[192.0.2.1]", or "[host]:port" (no MX look-up).
-    `port` is for the first two.
+    `port` is for the first two. `monotonic`: a clock's, by which hosts that DNS is too slow for are left out.
     """
     if next_hop.startswith("["):
         return _find_named(next_hop, resolver, ourselves, port)
@@ -96,7 +103,20 @@ def find_targets(
     hosts = [mx for mx in answer.hosts if mx.host != "."]
     if not hosts:
         return _find_implicit(next_hop, resolver, ourselves, port)
-    return _find_exchangers(hosts[:MAX_HOSTS], resolver, ourselves, rng, port)
+    look_up = _bounded(resolver, monotonic)
+    return _find_exchangers(hosts[:MAX_HOSTS], look_up, ourselves, rng, port)
+
+
+def _bounded(resolver: Resolver, monotonic: Callable[[], float]) -> Callable[[str], tuple[str, ...]]:
+    """Looks up hosts until their time is over; then it has nothing but trouble."""
+    ends = monotonic() + LOOK_UP_TIME
+
+    def look_up(host: str) -> tuple[str, ...]:
+        if monotonic() > ends:
+            raise ResolverError(f"{host}: the look-up of its domain's hosts takes too long")
+        return _addresses(host, resolver)
+
+    return look_up
 
 
 def _find_named(
@@ -134,7 +154,11 @@ def _find_implicit(
 
 
 def _find_exchangers(
-    hosts: Iterable[MxHost], resolver: Resolver, ourselves: Ourselves, rng: random.Random, port: int
+    hosts: Iterable[MxHost],
+    look_up: Callable[[str], tuple[str, ...]],
+    ourselves: Ourselves,
+    rng: random.Random,
+    port: int,
 ) -> Sequence[Target] | Deferred | Failed:
     """Groups of equal preference in order, each shuffled; from the group that holds ourselves on, nobody (§5.1)."""
     targets: list[Target] = []
@@ -145,7 +169,7 @@ def _find_exchangers(
         found: list[list[Target]] = []
         for name in names:
             try:
-                found.append([Target(name, ip, port) for ip in _interleaved(_addresses(name, resolver))])
+                found.append([Target(name, ip, port) for ip in _interleaved(look_up(name))])
             except ResolverError as error:
                 trouble = error
         if ourselves.hostname in names or any(map(ourselves.is_target, chain.from_iterable(found))):

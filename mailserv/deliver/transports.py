@@ -121,7 +121,14 @@ class SmtpTransport:
 
     def _hosts(self, next_hop: str) -> Hosts:
         return Hosts(
-            lambda: find_targets(next_hop, self._resolver, ourselves=self._ourselves, rng=self._rng, port=self._port),
+            lambda: find_targets(
+                next_hop,
+                self._resolver,
+                ourselves=self._ourselves,
+                rng=self._rng,
+                port=self._port,
+                monotonic=self._clock.monotonic,
+            ),
             lambda target: self._hooks.policy(next_hop, target.host, policy_for(self._policies, next_hop)),
             self._opener,
             self._slow,

@@ -18,8 +18,10 @@ from mailserv.deliver.mx import (
     find_targets,
     is_this_machine,
 )
+from mailserv.errors import ResolverError
 from mailserv.mail.outcome import Deferred, Failed
-from mailserv.resolver import Resolver
+from mailserv.resolver import MxAnswer, MxHost, Resolver
+from mailserv.testing.clock import FakeClock
 from mailserv.testing.dns import FakeZone, Trouble
 
 RECORDS = {
@@ -181,6 +183,29 @@ def test_an_implicit_mx_with_dns_trouble_is_temporary():
         failing.fail("x.test")
         broken = Resolver([failing.nameserver])
         assert isinstance(find(MxOnly(), "x.test"), Deferred)
+
+
+@pytest.mark.parametrize("dead", [range(20), range(1, 20)], ids=["all", "all but the first"])
+def test_hosts_in_a_dead_zone_keep_a_worker_for_half_a_minute_and_no_longer(dead):
+    clock, asked = FakeClock(), []
+
+    class Slow:
+        def mx(self, domain):
+            return MxAnswer(tuple(MxHost(number, f"{number}.dead.test") for number in range(20)))
+
+        def addresses(self, host):
+            asked.append(host)
+            if int(host.split(".")[0]) not in dead:
+                return ("192.0.2.1",)
+            clock.advance(20)
+            raise ResolverError("no answer in time")
+
+    found = find(Slow(), "dead.test", monotonic=clock.monotonic)
+    assert len(asked) - len(set(range(20)) - set(dead)) == 2, "no more are asked when the time is over"
+    if 0 in dead:
+        assert isinstance(found, Deferred)
+    else:
+        assert found == [Target("0.dead.test", "192.0.2.1", 25)]
 
 
 def test_the_same_host_on_another_port_is_not_ourselves(resolver):
