@@ -27,6 +27,9 @@ INSERT_MESSAGE = """
 INSERT_MAILBOX = """
     INSERT OR IGNORE INTO mailbox (message_id, recipient, unique_id, size, prefix, utf8, account_id)
     VALUES (?, ?, ?, ?, ?, ?, (SELECT id FROM account WHERE address = ? AND gone = 0))"""
+IS_THERE = """
+    SELECT 1 FROM mailbox WHERE message_id = ? AND recipient = ?
+    AND account_id = (SELECT id FROM account WHERE address = ? AND gone = 0)"""
 INSERT_QUEUE = """
     INSERT INTO queue (message_id, state, transport, next_hop, not_before, forward_path, original, parameters)
     VALUES (?, 'ready', ?, ?, ?, ?, ?, ?)"""
@@ -148,7 +151,7 @@ def insert(work: Work, prepared: Prepared, *, is_bounce: bool = False) -> None:
     if prepared.mailboxes:
         cursor = connection.executemany(INSERT_MAILBOX, [(message_id, *row) for row in prepared.mailboxes])
         if cursor.rowcount != len(prepared.mailboxes) and not is_bounce:
-            _check_accounts(connection, prepared)
+            _check_mailboxes(connection, message_id, prepared)
     if prepared.queued:
         connection.executemany(INSERT_QUEUE, [(message_id, *row) for row in prepared.queued])
         work.queued |= prepared.routes
@@ -163,10 +166,10 @@ def _insert_message(connection: sqlite3.Connection, prepared: Prepared) -> int:
         raise DuplicateError(f"queue id {prepared.queue_id} is already there") from error
 
 
-def _check_accounts(connection: sqlite3.Connection, prepared: Prepared) -> None:
-    """Fewer mailbox rows than recipients: one named twice is no error, an account that is gone is."""
-    for *_, account in prepared.mailboxes:
-        if not connection.execute("SELECT 1 FROM account WHERE address = ? AND gone = 0", (account,)).fetchone():
+def _check_mailboxes(connection: sqlite3.Connection, message_id: int, prepared: Prepared) -> None:
+    """Fewer mailbox rows than recipients: one named twice is no error, one without a row is, its account being gone."""
+    for recipient, *_, account in prepared.mailboxes:
+        if not connection.execute(IS_THERE, (message_id, recipient, account)).fetchone():
             raise StoreError(f"no such account: {account}")
 
 

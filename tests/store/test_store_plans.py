@@ -61,6 +61,7 @@ PLANS = {  # query -> what its plan must use
     accounts.READ_HASH: "account_address (address=?)",
     accounts.EMPTY: "mailbox_by_account (account_id=?)",
     acceptance.INSERT_MAILBOX: "account_address (address=?)",
+    acceptance.IS_THERE: "mailbox_once (message_id=? AND account_id=? AND recipient=?)",
     trace.READ: "trace_by_message (queue_id=?)",
     trace.EXPIRE: "trace_by_time (at<?)",
     plugin_tables.GET: "PRIMARY KEY (plugin=? AND key=?)",
