@@ -38,7 +38,8 @@ from mailserv.filter.checks import Checks
 from mailserv.filter.limits import ConnectionRate, LoginThrottle
 from mailserv.filter.logins import Logins
 from mailserv.filter.passwords import Passwords
-from mailserv.hooks.host import Plugins, load_plugins
+from mailserv.hooks.brought import Plugins
+from mailserv.hooks.host import load_plugins
 from mailserv.hooks.paused import PausedFile
 from mailserv.hooks.rooms import Rooms
 from mailserv.logging import get_logger

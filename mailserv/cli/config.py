@@ -12,7 +12,8 @@ from mailserv.clock import SystemClock
 from mailserv.config import Loaded, load
 from mailserv.config.problems import did_you_mean
 from mailserv.errors import ConfigError
-from mailserv.hooks.host import GROUP, SHIPPED_EXTENSIONS, Plugins, load_plugins, plugin_files
+from mailserv.hooks.brought import Plugins
+from mailserv.hooks.host import GROUP, SHIPPED_EXTENSIONS, load_plugins, plugin_files
 from mailserv.hooks.rooms import Rooms
 from mailserv.mail.route import SMTP, parse_route
 from mailserv.route.table import RoutingTable

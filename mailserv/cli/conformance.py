@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import re
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -36,7 +39,7 @@ def check(name: str, settings: Settings) -> list[Finding]:
     """Every rule. Raises ConfigError when the plugin cannot be loaded. Waits for hooks for as long as their budget."""
     before = set(threading.enumerate())
     with _rooms() as rooms:
-        findings = [_loads(name, settings, rooms)]
+        findings = [_loads(name, settings, rooms), _imports(name, settings)]
         plugins = load_alone(name, settings, rooms=rooms)
         everything = plugins.runner.implementations
         hooks = [each for each in everything if KINDS[each.hook] is not Kind.COLLECT]
@@ -66,6 +69,29 @@ def _loads(name: str, settings: Settings, rooms: Rooms) -> Finding:
     plugins.runner.close()
     hooks = sorted({each.hook for each in plugins.runner.implementations})
     return Finding("it loads and has a hook", bool(hooks), " ".join(hooks) or "none of its methods has @hookimpl")
+
+
+def _imports(name: str, settings: Settings) -> Finding:
+    """What else of ours a plugin takes changes without notice."""
+    plugin = available_plugins(settings.plugins.path)[name]()
+    file = Path(inspect.getfile(plugin))
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    taken = [f"{found} ({each.name})" for each in files for found in _taken(each) if not _MAY_BE_TAKEN.match(found)]
+    return Finding("it imports only what lasts", not taken, ", ".join(taken))
+
+
+_MAY_BE_TAKEN = re.compile(r"mailserv\.(?:hookimpl|__version__|mail|testing)(?:\.|$)|mailserv$")
+
+
+def _taken(file: Path) -> Iterator[str]:
+    """Every name of ours that a file imports, wherever it does."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        yield from (name for name in names if name.partition(".")[0] == "mailserv")
 
 
 def _reload(name: str, settings: Settings, rooms: Rooms) -> Finding:

@@ -12,13 +12,14 @@ from typing import Any
 from mailserv.cli.config import DEFAULT, config_path, read
 from mailserv.clock import Clock, SystemClock
 from mailserv.errors import ConfigError
-from mailserv.hooks.host import GROUP, SHIPPED_EXTENSIONS, Plugins, available_plugins, load_plugins, plugin_files
+from mailserv.hooks.brought import Plugins
+from mailserv.hooks.host import GROUP, SHIPPED_EXTENSIONS, available_plugins, load_plugins, plugin_files
+from mailserv.hooks.methods import MARK
 from mailserv.hooks.rooms import Rooms
 from mailserv.hooks.specs import KINDS
 from mailserv.settings import Settings
 
 OURS = "mailserv"  # the distribution that brings the shipped ones
-MARK = "mailserv_impl"  # where pluggy's marker, named "mailserv", leaves its options on a method
 
 
 @dataclass(frozen=True, slots=True)

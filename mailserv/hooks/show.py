@@ -62,7 +62,7 @@ networks = ["192.0.2."]
 ```
 
 - An implementation names only the arguments that it wants; [the table at the end](#values) says where their types are. A
-  hook's name that is misspelt stops the start.
+  hook that is misspelt, or has no `@hookimpl`, stops the start.
 - `settings` is the plugin's own struct, read from `[plugin.NAME]` and checked like our own settings; `None` for a plugin
   without one. `services` is a `mailserv.mail.plugin.Services`: name, hostname, the clock, a logger, DNS, a small table of
   the plugin's own, and `submit` for a message that it makes. Never the server.

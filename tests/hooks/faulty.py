@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mailserv import hookimpl
-from mailserv.cli.plugin_found import MARK, OURS
+from mailserv.cli.plugin_found import OURS
 from mailserv.config import read_section
 from mailserv.hooks.host import GROUP
+from mailserv.hooks.methods import MARK
 from mailserv.hooks.specs import KINDS, Kind
 from mailserv.logging import get_logger
 from mailserv.mail.delivery import Attempt, Delivery, Transport

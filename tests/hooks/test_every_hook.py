@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mailserv.cli.plugin_found import MARK, OURS
+from mailserv.cli.plugin_found import OURS
 from mailserv.hooks.host import GROUP
+from mailserv.hooks.methods import MARK
 from mailserv.hooks.specs import KINDS
 
 TESTS = Path(__file__).parent.parent

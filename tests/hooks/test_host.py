@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mailserv.errors import ConfigError
-from mailserv.hooks.host import SHIPPED_EXTENSIONS, Plugins, load_plugins
+from mailserv.hooks.brought import Plugins
+from mailserv.hooks.host import SHIPPED_EXTENSIONS, load_plugins
 from mailserv.settings import PluginPolicy
 from mailserv.testing.clock import FakeClock
 
@@ -95,7 +96,7 @@ def test_a_plugin_may_not_take_a_shipped_verb(tmp_path: Path) -> None:
             f"plugin bad: cannot be loaded: it needs the Python module no_such_module, which is not installed in {sys.prefix}",
         ),
         ("Plugin = 3", "plugin bad: its entry point is no class"),
-        ("x = 1", "plugin bad: cannot be loaded: AttributeError"),
+        ("x = 1", "bad.py has no class Plugin"),
         ("class Plugin:\n    def __init__(self): pass", "plugin bad: cannot be loaded: TypeError"),
         (
             EXTENSION.replace("return [", "raise OSError('x')\n        return ["),
@@ -108,9 +109,35 @@ def test_a_plugin_may_not_take_a_shipped_verb(tmp_path: Path) -> None:
         ),
         (
             EXTENSION.replace("register_smtp_extensions(self)", "register_smtp_extensions(self, peer)"),
-            "; Argument(s) {'peer'}",
+            "plugin bad: register_smtp_extensions has no argument peer; it may name none",
         ),
         (EXTENSION.replace("def register", "async def register"), "register_smtp_extensions is async"),
+        (
+            EXTENSION.replace("    @hookimpl\n", ""),
+            "plugin bad: register_smtp_extensions has the name of a hook and no @hookimpl: it would never be called",
+        ),
+        (
+            EXTENSION.replace("return [", "return 3\n        return ["),
+            "plugin bad: register_smtp_extensions gave 3, not a list of SMTPExtension",
+        ),
+        (
+            EXTENSION.replace("return [", "return None\n        return ["),
+            "plugin bad: register_smtp_extensions gave None, not a list of SMTPExtension",
+        ),
+        (
+            EXTENSION.replace("register_smtp_extensions", "check_config").replace(
+                "return [", "return 'wrong'\n        return ["
+            ),
+            "plugin bad: check_config gave 'wrong', not a list of str",
+        ),
+        (
+            EXTENSION.replace("register_smtp_extensions(self)", "smtp_rcpt(self, peer, rcpt, envelope=None)"),
+            "plugin bad: smtp_rcpt has no argument rcpt; it may name peer, envelope, forward_path",
+        ),
+        (
+            EXTENSION.replace("class Plugin:", "class Plugin:\n    Settings = {'a': 1}"),
+            "bad: its Settings is no msgspec.Struct",
+        ),
     ],
 )
 def test_a_plugin_that_cannot_be_used_is_named(tmp_path: Path, source: str, said: str) -> None:
@@ -175,6 +202,12 @@ class Plugin:
     @hookimpl
     def register_transports(self):
         return [("hole", self)]
+
+    def deliver(self, deliveries):
+        return iter(())
+
+    def close(self):
+        pass
 """
 
 
@@ -183,6 +216,21 @@ def test_a_transport_comes_under_its_name(tmp_path: Path) -> None:
     assert list(load(tmp_path, ("hole",)).transports) == ["hole"]
     (tmp_path / "pit.py").write_text(TRANSPORT)
     assert "plugins hole and pit both bring transport hole" in problems(tmp_path, "hole", "pit")
+
+
+@pytest.mark.parametrize(
+    ("registered", "said"),
+    [
+        ('[("hole",)]', "plugin hole: ('hole',) is no name with a Transport"),
+        ('[("hole", "self")]', "plugin hole: ('hole', 'self') is no name with a Transport"),
+        ('[("a hole", self)]', "is no name with a Transport"),
+        ('{"hole": self}', "plugin hole: register_transports gave 'hole', not a tuple"),
+        ('[("smtp", self)]', "plugin hole brings transport smtp, which mailserv has itself"),
+    ],
+)
+def test_what_is_no_transport_stops_the_start(tmp_path: Path, registered: str, said: str) -> None:
+    (tmp_path / "hole.py").write_text(TRANSPORT.replace('[("hole", self)]', registered))
+    assert said in problems(tmp_path, "hole")
 
 
 def test_a_policy_for_a_plugin_that_is_not_enabled_is_refused_with_a_suggestion(tmp_path: Path) -> None:

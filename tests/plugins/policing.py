@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mailserv.clock import Clock
-from mailserv.hooks.host import Plugins, load_plugins
+from mailserv.hooks.brought import Plugins
+from mailserv.hooks.host import load_plugins
 from mailserv.hooks.rooms import Rooms
 from mailserv.mail.address import NULL_REVERSE_PATH, parse_mailbox
 from mailserv.mail.envelope import Envelope, Recipient
