@@ -183,12 +183,6 @@ class Hosts:
             self.fail(target, opened.outcome)
         return self._verdict()
 
-    def look_again(self) -> None:
-        """It has served: with the next session DNS is asked again, and a host that has failed gets another chance. A batch
-        may go on for hours."""
-        self._targets = None
-        self._failures.clear()
-
     def _open(self, target: Target) -> ClientConnection | HostFailure:
         try:
             policy = self._policy(target)

@@ -76,7 +76,7 @@ class SmtpTransport:
         """See `Transport.deliver`."""
         work = Work(deliveries, recipients=self._limits.recipients)
         route = work.destination()
-        hosts = self._hosts(route.next_hop) if route else None
+        hosts, found_at = self._hosts(route.next_hop) if route else None, self._clock.monotonic()
         while route and hosts and work.has_part():
             yield from work.finished()  # those that needed no connection
             way = (route.next_hop, policy_for(self._policies, route.next_hop))
@@ -98,8 +98,9 @@ class SmtpTransport:
                 self._release(way, session, conversation.end)
             if conversation.end is End.HOST:
                 hosts.fail(session.target, conversation.outcome)
-            elif conversation.end is End.FULL:
-                hosts.look_again()
+            elif conversation.end is End.FULL and self._clock.monotonic() - found_at >= self._limits.seconds:
+                # A batch may go on for hours: DNS is asked again, and a host that has failed gets another chance.
+                hosts, found_at = self._hosts(route.next_hop), self._clock.monotonic()
             elif conversation.end is End.STOP:
                 work.settle_rest(conversation.outcome)
                 break
