@@ -72,13 +72,15 @@ def _to_mbox(store: Store, entries: list[MailboxEntry], target: Path) -> int:
 
 def _to_maildir(store: Store, entries: list[MailboxEntry], target: Path, hostname: str) -> int:
     maildirs.make(target)
+    there = maildirs.names(target)  # once: a look at the folder for each message would take hours where there are many
     written = 0
     with progress("exporting", sum(entry.message.size for entry in entries)) as step:
         for entry in entries:
-            content = _content(store, entry)
             name = _file_name(entry, hostname)
+            content = _content(store, entry) if name not in there else None
             if content is not None:
-                written += maildirs.write(target, name, content.blocks(), entry.received_at)
+                maildirs.write(target, name, content.blocks(), entry.received_at)
+                written += 1
             step(entry.message.size)
     return written
 

@@ -68,16 +68,19 @@ def make(folder: Path) -> None:
         (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+def names(folder: Path) -> frozenset[str]:
+    """Of the messages that are there, without their flags. In the order of `messages`. Raises OSError."""
+    return frozenset(entry.partition(":")[0] for part in ("new", "cur") for entry in os.listdir(folder / part))
+
+
 def write(
     folder: Path, name: str, blocks: Iterable[bytes], date: float, sync: Callable[[int], None] = os.fsync
-) -> bool:
-    """Deliver a message under a name of its own, which is all of its identity: False when it is there already.
+) -> None:
+    """Deliver a message under a name of its own, which is all of its identity.
 
     Written and synced in tmp, and moved to new when it is whole: a power failure would leave an empty file there, which the
     next run takes for the message. Raises OSError.
     """
-    if (folder / "new" / name).exists() or any((folder / "cur").glob(f"{name}:2,*")):
-        return False
     unfinished = folder / "tmp" / name
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.writelines(with_lf(blocks))
@@ -85,4 +88,3 @@ def write(
         sync(file.fileno())
     os.utime(unfinished, (date, date))
     unfinished.rename(folder / "new" / name)
-    return True

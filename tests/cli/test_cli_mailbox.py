@@ -282,7 +282,8 @@ def test_a_message_of_a_maildir_export_is_on_the_disk_before_it_has_its_name(tmp
     def sync(descriptor: int) -> None:
         seen.append((os.fstat(descriptor).st_size, list((tmp_path / "new").iterdir())))
 
-    assert maildirs.write(tmp_path, "1.a.host", [b"x\r\n"], 1.0, sync)
+    maildirs.write(tmp_path, "1.a.host", [b"x\r\n"], 1.0, sync)
+    assert maildirs.names(tmp_path) == {"1.a.host"}
     assert seen == [(2, [])]
 
 
