@@ -157,7 +157,8 @@ class PluginPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         Duration | None, Meta(description="one call may take; then it counts as failed; default: 10s for most hooks")
     ] = None
     mode: Annotated[
-        Literal["enforce", "observe"], Meta(description="observe: verdicts go to trace and log and are not applied")
+        Literal["enforce", "observe"],
+        Meta(description="observe: verdicts and changes are logged and not applied"),
     ] = "enforce"
 
 

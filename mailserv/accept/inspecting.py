@@ -66,8 +66,12 @@ def inspect(
             found = scanned
         if "message_rewrite" not in asked.inspecting or envelope.is_binary:
             return found
-        rewritten = yield from asked.rewritten(peer, envelope, found.content, found.results)
-        return replace(found, content=rewritten)
+        rewritten, by = yield from asked.rewritten(peer, envelope, found.content, found.results)
+        if not by:
+            return found
+        detail: dict[str, str | int | float] = {"by": ", ".join(by), "size": rewritten.size}
+        entry = TraceEntry(arrived(rewritten).received_at, "rewritten", detail=detail)
+        return replace(found, content=rewritten, trace=(*found.trace, entry))
     except PluginError as error:
         _log.warning("plugin_missed", session=peer.session_id, error=str(error))
         return reply.LOCAL_ERROR

@@ -110,12 +110,16 @@ class SessionChecks:
         self._refused(replace(strictest, reason=f"{plugin}: {strictest.reason or strictest.reply.text}"))
         return found, strictest
 
-    def rewritten(self, peer: Peer, envelope: Envelope, content: Content, results: AuthResults = ()) -> Asking[Content]:
-        """`content` itself when nobody changed it. Raises PluginError when the operator wants no message without it."""
+    def rewritten(
+        self, peer: Peer, envelope: Envelope, content: Content, results: AuthResults = ()
+    ) -> Asking[tuple[Content, list[str]]]:
+        """`content` itself when nobody changed it; the plugins that did. Raises PluginError when the operator wants no
+        message without it."""
+        by: list[str] = []
         changed: Content = yield from self._runner.ask.transform(
-            "message_rewrite", peer=peer, envelope=envelope, content=content, results=results
+            "message_rewrite", by, peer=peer, envelope=envelope, content=content, results=results
         )
-        return changed
+        return changed, by
 
     def why(self) -> str:
         """The reason of the last refusal, with the plugin's name before it; "" when it has been told, or was our own."""

@@ -48,9 +48,10 @@ class Questions:
         yield round_
         return _raised(round_.answers[0][1]) if round_.answers else None
 
-    def transform(self, hook: str, **arguments: Any) -> Asking[Any]:
+    def transform(self, hook: str, changed_by: list[str] | None = None, **arguments: Any) -> Asking[Any]:
         """What became of the argument that the hook changes: each gets the last one's output, None leaves it as it is.
 
+        The names of those who changed it go to `changed_by` where it is given; `mode = "observe"` changes nothing.
         Raises PluginError when one failed whose policy is "tempfail"; with "skip" its input stays.
         """
         changes = SPECS[hook].changes
@@ -58,8 +59,14 @@ class Questions:
         if listed is not None:
             round_ = Changing(listed, arguments, changes)
             yield round_
-            for _, failure in round_.answers:
-                _raised(failure)
+            for implementation, answer in round_.answers:
+                _raised(answer)
+                if implementation.observed:
+                    _log.info(
+                        "plugin_observed", plugin=implementation.plugin, hook=hook, why="it would have changed it"
+                    )
+                elif changed_by is not None:
+                    changed_by.append(implementation.plugin)
         return arguments[changes]
 
     def gather(

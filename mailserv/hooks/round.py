@@ -156,7 +156,8 @@ class FirstAnswer(Round):
 
 
 class Changing(Round):
-    """Each gets what the one before it made of the argument `changes`. A Failure is the end, and stands in `answers`."""
+    """Each gets what the one before it made of the argument `changes`; of one on trial nothing is handed on. `answers` has
+    None for whoever changed it, and a Failure, which is the end."""
 
     __slots__ = ("_changes",)
 
@@ -168,8 +169,9 @@ class Changing(Round):
         if isinstance(answer, Failure):
             super().take(implementation, answer)
             return True
-        self.arguments[self._changes] = answer
-        return False
+        if not implementation.observed:
+            self.arguments[self._changes] = answer
+        return super().take(implementation, None)
 
 
 Asking = Generator[Round, None, T]

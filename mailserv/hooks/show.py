@@ -83,7 +83,7 @@ networks = ["192.0.2."]
 [plugins.policy.nightwatch]
 on_error = "skip"      # go on without it; "tempfail": 451. Without a word, what its hooks say below
 budget = "5s"
-mode = "observe"       # its verdicts go to trace, log and metrics, and are not applied
+mode = "observe"       # its verdicts go to trace, log and metrics, its changes to the log; neither is applied
 ```
 
 - `MAILSERV_TRACE_PLUGINS=smtp_rcpt,message_check` (or `all`) in the server's environment logs each call of these hooks with

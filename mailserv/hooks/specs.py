@@ -152,7 +152,7 @@ def message_scan(peer: Peer, envelope: Envelope, content: Content, results: Auth
 
 @hook(Kind.TRANSFORM, is_answer=is_traced_content, on_error="skip", budget=LONG_BUDGET, changes="content")
 def message_rewrite(peer: Peer, envelope: Envelope, content: Content, results: AuthResults) -> BytesContent | None:
-    """Change what is about to be accepted: header section, body, both.
+    """Change what is about to be accepted: header section, body, both. Who did stands in the message's trace.
 
     Called: once per message that passed `message_check` and `message_scan`, not for BODY=BINARYMIME. Thread: the session's.
     Answer: None: as it is; else the whole content, CRLF line ends, our Received field still at its top.

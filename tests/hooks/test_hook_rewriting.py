@@ -67,6 +67,31 @@ def test_hook_message_rewrite_that_lies_is_told_why(tmp_path: Path, lie: str, wh
         assert server.wait_for_mail(ALICE)[0].endswith(TEXT)
 
 
+REWRITER = """
+    @hookimpl
+    def message_rewrite(self, content):
+        return BytesContent(b"".join(content.blocks()) + b"-- seen\\r\\n")
+"""
+
+
+def test_hook_message_rewrite_stands_in_the_trace_with_who_did_it(tmp_path: Path) -> None:
+    with plugin_server(tmp_path, REWRITER) as (server, _):
+        server.send(CAROL, [ALICE], TEXT)
+        (line,) = server.wait_for_log("accepted")
+        (entry,) = [each for each in server.trace(line["queue_id"]) if each.event == "rewritten"]
+        assert entry.detail == {"by": "probe", "size": line["size"]}
+
+
+def test_hook_message_rewrite_of_a_plugin_on_trial_changes_nothing(tmp_path: Path) -> None:
+    policy = {"probe": PluginPolicy(mode="observe")}
+    with plugin_server(tmp_path, REWRITER, policy=policy) as (server, _):
+        server.send(CAROL, [ALICE], TEXT)
+        (line,) = server.wait_for_log("accepted")
+        assert server.wait_for_mail(ALICE)[0].endswith(TEXT)
+        assert server.wait_for_log("plugin_observed", plugin="probe", hook="message_rewrite")
+        assert "rewritten" not in {each.event for each in server.trace(line["queue_id"])}
+
+
 def test_hook_message_rewrite_can_be_made_a_must(tmp_path: Path) -> None:
     body = """
     @hookimpl
