@@ -48,6 +48,11 @@ def test_the_service_is_confined(key: str, value: str) -> None:
     assert service()[key] == [value]
 
 
+def test_it_starts_when_names_and_the_date_are_there() -> None:
+    (line,) = (line for line in UNIT.read_text(encoding="utf-8").splitlines() if line.startswith("After="))
+    assert line.removeprefix("After=").split() == ["network-online.target", "nss-lookup.target", "time-sync.target"]
+
+
 def test_systemd_waits_longer_than_the_server_drains() -> None:
     assert parse_duration(service()["TimeoutStopSec"][0] + "s") > Limits().drain
 
