@@ -62,6 +62,35 @@ def test_what_is_old_goes_and_what_is_younger_stays() -> None:
         assert server.wait_for_log("mailbox_expired", 2)[1]["old"] == 2
 
 
+def test_a_date_that_is_wrong_for_a_while_empties_no_mailbox() -> None:
+    clock = FakeClock(1_000_000.0)
+    with server_with(clock, {"expire": "30d"}) as server:
+        send(server, 1)
+        right = clock.now()
+        clock.set_now(right + 3650 * DAY)
+        server.wake_queue()
+        assert server.wait_for_log("mailbox_expiry_waits")[0]["days"] == 3650
+        pass_days(server, clock, 0.1)
+        clock.set_now(right + 0.1 * DAY)
+        pass_days(server, clock, 1)
+        send(server, 1)
+        assert len(server.mailbox(ALICE)) == 2
+        pass_days(server, clock, 29)
+        assert server.wait_for_log("mailbox_expired")[0]["old"] == 1
+
+
+def test_a_date_that_stays_ahead_is_taken_for_the_right_one_after_a_day() -> None:
+    clock = FakeClock(1_000_000.0)
+    with server_with(clock, {"expire": "30d"}) as server:
+        send(server, 1)
+        clock.set_now(clock.now() + 40 * DAY)
+        server.wake_queue()
+        server.wait_for_log("mailbox_expiry_waits")
+        assert len(server.mailbox(ALICE)) == 1
+        pass_days(server, clock, 1.1)
+        assert server.wait_for_log("mailbox_expired")[0]["old"] == 1
+
+
 def test_what_a_client_has_goes_so_long_after_it() -> None:
     clock = FakeClock(1_000_000.0)
     with server_with(clock, {"leave_on_server_max": "7d"}) as server:
