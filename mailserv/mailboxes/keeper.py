@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from mailserv.clock import Clock
+from mailserv.clock import Clock, DateWatch
 from mailserv.config.problems import did_you_mean
 from mailserv.errors import StoreError
 from mailserv.logging import get_logger
@@ -20,8 +20,6 @@ FIRST_ROUND = 60.0  # seconds after the start: not while everything else starts
 ROUND = 3600.0  # seconds from one look at all mailboxes to the next; EXPIRE tells days
 TELLING = 60.0  # seconds of one mailbox's expiry until the log says how far it is
 REST = 60.0  # seconds until a round that failed is tried again
-JUMP = 86_400.0  # seconds that the machine's date may go ahead at once; after more nothing expires for so long: a date
-# that is wrong by years would empty every mailbox before anybody has seen it
 
 
 class Keeper:
@@ -52,8 +50,7 @@ class Keeper:
         self._nearly_full: set[str] = set()
         self._next_round = 0.0
         self._told: Rules | None = None
-        self._ahead = clock.now() - clock.monotonic()  # of a clock that is never set
-        self._expire_from = 0.0  # monotonic
+        self._date = DateWatch(clock)
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="mailbox-keeper", daemon=True)
 
@@ -101,7 +98,6 @@ class Keeper:
                 self._next_round = self._clock.now() + REST
 
     def _work(self) -> None:
-        self._notice_jump()
         rules = self._rules
         with self._lock:
             noted, self._nearly_full = self._nearly_full, set()
@@ -113,15 +109,11 @@ class Keeper:
             self._next_round = now + ROUND
             self._round(rules, now)
 
-    def _notice_jump(self) -> None:
-        monotonic = self._clock.monotonic()
-        before, self._ahead = self._ahead, self._clock.now() - monotonic
-        if self._ahead > before + JUMP:
-            self._expire_from = monotonic + JUMP
-            _log.warning("mailbox_expiry_waits", days=round((self._ahead - before) / JUMP, 1))
-
     def _round(self, rules: Rules, now: float) -> None:
         usages = self._store.mailboxes.usages()
+        is_in_doubt = self._date.is_in_doubt()
+        if is_in_doubt:  # one that is wrong by years would empty every mailbox before anybody has seen it
+            _log.warning("mailbox_expiry_waits", days=self._date.days)
         if rules is not self._told:
             self._told = rules
             _tell_unknown(rules, usages)
@@ -129,7 +121,7 @@ class Keeper:
             if self._is_stopping:
                 return
             self._warn(rules, account, usage)
-            if usage.messages and self._clock.monotonic() >= self._expire_from:
+            if usage.messages and not is_in_doubt:
                 self._expire(rules, account, now)
 
     def _warn(self, rules: Rules, account: str, usage: Usage) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mailserv import metrics
-from mailserv.clock import Clock
+from mailserv.clock import Clock, DateWatch
 from mailserv.errors import PluginError
 from mailserv.logging import get_logger
 from mailserv.mail.delivery import Attempt, Delivery, QueuedRow
@@ -79,9 +79,11 @@ def rule(
     rng: random.Random,
     *,
     may_end: bool = True,
+    gives_up: bool = True,
     hooks: QueueHooks | None = None,
 ) -> Ruling:
-    """Decide for each row of an attempt. `may_end` False: no row ends as failed, it waits however old it is.
+    """Decide for each row of an attempt. `may_end` False: no row ends as failed, it waits however old it is. `gives_up`
+    False: none does for its age alone.
 
     Rows of one message that were tried equally often are due again at the same moment: they share a transaction again.
     Those who were only too many beside others that got it are the next message, at once (RFC 3463 §3.6, X.5.3): each time
@@ -102,7 +104,8 @@ def rule(
             continue
         key, is_over = (row.attempts, row.delay_notified), may_end and isinstance(outcome, Failed)
         if not is_over and key not in times:
-            times[key] = at = _again_at(delivery, row, now, settings, give_up, rng)
+            at = _again_at(delivery, row, now, settings, give_up, rng)
+            times[key] = at = now + settings.retry[-1] if at is None and not gives_up else at
             if hooks is not None and at is not None:
                 times[key] = now + hooks.delay(delivery, row, outcome, max(at - now, 0))
         at = None if is_over else times[key]
@@ -183,6 +186,7 @@ class Ledger:
         self._clock = clock
         self._rng = rng
         self._hooks = hooks or QueueHooks()
+        self._date = DateWatch(clock)
 
     @property
     def longest_wait(self) -> float:
@@ -191,14 +195,14 @@ class Ledger:
 
     def settle(self, owner: str, attempts: Sequence[Attempt], *, wait: bool) -> float | None:
         """Settle every row of these attempts; when the first one that goes back is due, None if none does."""
-        now = self._clock.now()
+        now, gives_up = self._clock.now(), not self._date.is_in_doubt()
         rulings: list[tuple[Attempt, Ruling]] = []
         waiting: list[Attempt] = []
         bounces: list[Acceptance] = []
         words: list[str] = []  # what each of them is, in the trace
         trace: list[tuple[str, TraceEntry]] = []
         for attempt in attempts:
-            ruling = rule(attempt, now, self.settings, self._rng, hooks=self._hooks)
+            ruling = rule(attempt, now, self.settings, self._rng, gives_up=gives_up, hooks=self._hooks)
             queue_id = attempt.delivery.queue_id
             about = ruling.trace.copy()
             try:

@@ -84,3 +84,29 @@ def test_when_the_date_is_set_back_a_living_batch_keeps_its_rows(world: World) -
         go_on.set()
         queue.store.until(lambda: not world.states())
     assert transport.seen == ["Q1"]
+
+
+def test_a_date_that_is_far_ahead_for_a_while_has_nothing_given_up(world: World) -> None:
+    """What waits would be too old at once, and its senders told that it is no longer tried."""
+    right = world.clock.now()
+    with running(world, Script(lambda _: GREYLISTED)) as queue:
+        world.queue("Q1")
+        queue.store.until(lambda: [e.attempts for e in world.store.queue_list()] == [1])
+        world.clock.set_now(right + 365 * DAY)
+        queue.tick(1)
+        queue.store.until(lambda: [e.attempts for e in world.store.queue_list()] == [2])
+        assert world.states() == {"Q1": "ready"}
+        world.clock.set_now(right + 600)
+        queue.tick(LONGEST_NAP)
+        queue.store.until(lambda: [e.attempts for e in world.store.queue_list()] == [3])
+
+
+def test_a_date_that_stays_ahead_is_the_right_one_after_a_day(world: World) -> None:
+    with running(world, Script(lambda _: GREYLISTED)) as queue:
+        world.queue("Q1")
+        queue.store.until(lambda: [e.attempts for e in world.store.queue_list()] == [1])
+        world.clock.set_now(world.clock.now() + 365 * DAY)
+        queue.tick(1)
+        queue.store.until(lambda: [e.attempts for e in world.store.queue_list()] == [2])
+        queue.tick(DAY + 1)
+        queue.store.until(lambda: not world.states())
