@@ -174,6 +174,13 @@ class Plugins(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = {}
 
 
+class Section(dict[str, Any]):
+    """`[plugin.NAME]` as it stands in the file: what it means its plugin knows, which is found later."""
+
+    base = Path()
+    """The folder that relative paths in it start from."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 

@@ -23,7 +23,7 @@ from mailserv.config.checks import check
 from mailserv.config.problems import Findings, Problem, dotted
 from mailserv.config.reader import Reader
 from mailserv.errors import ConfigError
-from mailserv.settings import Settings
+from mailserv.settings import Section, Settings
 
 __all__ = [
     "Changes",
@@ -59,7 +59,9 @@ def load(path: Path, checks: Sequence[Check] = (), *, check_files: bool = True) 
     text = _read(path)
     raw = _parse(text, path)
     findings = Findings()
-    settings = Reader(findings, path.absolute().parent).struct(Settings, raw, ())
+    base = path.absolute().parent
+    settings = Reader(findings, base).struct(Settings, raw, ())
+    settings = msgspec.structs.replace(settings, plugin={name: _from(base, it) for name, it in settings.plugin.items()})
     findings.all_read()
     _examine(settings, findings, checks, check_files=check_files)
     _check_mode(path, raw, findings)
@@ -69,9 +71,15 @@ def load(path: Path, checks: Sequence[Check] = (), *, check_files: bool = True) 
     return Loaded(settings, _printable(findings.warnings, path, lines))
 
 
-def read_section(kind: type[S], raw: Mapping[str, Any], name: str, base: Path = Path()) -> S:
+def _from(base: Path, raw: Mapping[str, Any]) -> Section:
+    section = Section(raw)
+    section.base = base
+    return section
+
+
+def read_section(kind: type[S], raw: Mapping[str, Any], name: str) -> S:
     """A plugin's own settings, `[plugin.NAME]`, with the same types and the same messages. Raises ConfigError."""
-    return _typed(kind, raw, ("plugin", name), base)
+    return _typed(kind, raw, ("plugin", name), raw.base if isinstance(raw, Section) else Path())
 
 
 def read_mapping(raw: Mapping[str, Any], base: Path = Path()) -> Settings:

@@ -81,7 +81,8 @@ class Payload(Value, frozen=True):
 
 
 class Verb(Value, frozen=True):
-    """A command. `handle(view, argument)` is called on the session's thread; `argument` is the text after the verb.
+    """A command. `handle(view, argument)` is called on the session's thread; `argument` is the text after the verb. What
+    it has to remember of a session it keeps by `view.peer.session_id`, until the hook `session_closed`.
 
     `needs_greeting`: 503 before EHLO/HELO. `in_transaction`: whether it may come between MAIL and the end of data.
     `payload(argument)`: the verb brings content. The server takes it, also where it must refuse it, and calls this
@@ -101,6 +102,8 @@ class Parameter(Value, frozen=True):
 
     `growth` is how many octets it may add to the command line (RFC 5321 §4.5.3.1.4 lets an extension say so).
     `values`, in capitals: only these are this extension's; others may bring more of them (BODY: RFC 6152, RFC 3030).
+    It is kept with the envelope, for hooks and transports; what the transport "smtp" tells a next hop of is DSN's, besides
+    SIZE, BODY and SMTPUTF8, and no other.
     """
 
     name: str

@@ -295,6 +295,20 @@ class GreylistSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delay: Duration = Duration(300)
     room: Annotated[Size, msgspec.Meta(description="octets")] = Size(0)
     key: Secret = Secret("")
+    file: Path = Path()
+
+
+def test_relative_paths_of_a_plugin_start_from_the_folder_of_the_file_too(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    (tmp_path / "key").write_text("sesame")
+    (tmp_path / "key").chmod(0o600)
+    section = load(write(HEAD + '[plugin.greylist]\nfile = "names"\nkey = { file = "key" }\n')).settings.plugin[
+        "greylist"
+    ]
+    found = read_section(GreylistSettings, section, "greylist")
+    assert (found.file, found.key) == (tmp_path / "names", "sesame")
 
 
 def test_a_plugin_section_has_the_same_types_and_messages() -> None:
