@@ -68,7 +68,9 @@ def hooks_of(name: str, settings: Settings) -> tuple[str, ...]:
     """The hooks that its class implements. Raises ConfigError when it cannot be imported."""
     try:
         plugin = available_plugins(settings.plugins.path)[name]()
-    except (Exception, SystemExit) as error:  # a plugin's module may raise anything, and is told of as the host does
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin's module may raise anything, and is told of as the host does
         raise ConfigError([f"plugin {name}: cannot be loaded: {type(error).__name__}: {error}"]) from error
     return tuple(hook for hook in KINDS if hasattr(getattr(plugin, hook, None), MARK))
 

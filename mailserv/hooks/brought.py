@@ -93,7 +93,9 @@ def _answers(
         try:
             gave = implementation.function()
             answers = None if isinstance(gave, str) or not isinstance(gave, Iterable) else list(gave)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the hook runner is one of the three places for this
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the hook runner is one of the three places for this
             problems.append(f"plugin {name}: {hook} raised {type(error).__name__}: {error}")
             continue
         if answers is None:

@@ -19,7 +19,9 @@ def guard(
     def call(*arguments: Any) -> Any:
         try:
             answer = function(*arguments)
-        except (Exception, SystemExit):  # noqa: BLE001 - one of the three places: a plugin may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - one of the three places: a plugin may raise anything
             _log.exception("plugin_failed", plugin=plugin, hook=hook, stage=stage)
             return instead
         why = fault(is_answer, answer)

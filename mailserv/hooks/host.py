@@ -116,12 +116,14 @@ def _make(load: Callable[[], Any], section: Mapping[str, Any], services: Service
         if struct is None and section:
             raise ConfigError([f"plugin.{name}: the plugin has no settings"])
         return plugin(settings, services)
-    except ConfigError:
+    except (ConfigError, KeyboardInterrupt):
         raise
     except ModuleNotFoundError as error:
         text = f"it needs the Python module {error.name}, which is not installed in {sys.prefix}"
         raise ConfigError([f"plugin {name}: cannot be loaded: {text}"]) from error
-    except (Exception, SystemExit) as error:
+    except (
+        BaseException
+    ) as error:  # asyncio's CancelledError is no Exception either; it would end a server that reloads
         services.log.exception("plugin_failed", stage="load")
         raise ConfigError([f"plugin {name}: cannot be loaded: {type(error).__name__}: {error}"]) from error
 

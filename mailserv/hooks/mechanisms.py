@@ -22,13 +22,17 @@ def guarded_mechanism(plugin: str, mechanism: SaslMechanism) -> SaslMechanism:
     def begin(view: SaslView) -> Exchange:
         try:
             outcome: Outcome = yield from mechanism.begin(view)
-        except (ValueError, GeneratorExit):  # what an Exchange may raise: a malformed answer, and its own end
+        except (
+            ValueError,
+            GeneratorExit,
+            KeyboardInterrupt,
+        ):  # what an Exchange may raise: a malformed answer, its own end
             raise
         except StoreError as error:
             peer = view.peer
             _log.error("auth_unavailable", ip=peer.ip, service=peer.service, session=peer.session_id, error=str(error))
             return SaslFailed(AUTH_UNAVAILABLE)
-        except (Exception, SystemExit):  # noqa: BLE001 - one of the three places: a plugin may raise anything
+        except BaseException:  # noqa: BLE001 - one of the three places: a plugin may raise anything
             _log.exception("plugin_failed", plugin=plugin, hook=_HOOK, stage=mechanism.name)
             return SaslFailed(AUTH_UNAVAILABLE)
         if isinstance(outcome, _OUTCOMES):

@@ -54,7 +54,7 @@ def work(desk: Desk) -> None:
         except StoreError as error:
             _log.error("queue_store_failed", route=str(lane.route), error=str(error))
             _rest(desk, lane)
-        except (Exception, SystemExit):  # noqa: BLE001 - the worker loop survives what nobody expected
+        except BaseException:  # noqa: BLE001 - the worker loop survives what nobody expected
             _log.exception("queue_worker_broke", route=str(lane.route))
             _rest(desk, lane)
         finally:
@@ -69,7 +69,7 @@ def _turn(desk: Desk, lane: Lane) -> Turn:
     except StoreError:
         batch.let_go()
         raise
-    except (Exception, SystemExit):  # noqa: BLE001 - a plugin's transport may raise anything
+    except BaseException:  # noqa: BLE001 - a plugin's transport may raise anything
         _log.exception("delivery_broke", route=str(lane.route), queue_ids=batch.in_hand)
         return batch.broke()
     finally:

@@ -91,6 +91,7 @@ def test_a_plugin_may_not_take_a_shipped_verb(tmp_path: Path) -> None:
     [
         ("raise RuntimeError('broken')", "plugin bad: cannot be loaded: RuntimeError: broken"),
         ("raise SystemExit(3)", "plugin bad: cannot be loaded: SystemExit: 3"),
+        ("import asyncio\nraise asyncio.CancelledError", "plugin bad: cannot be loaded: CancelledError"),
         (
             "import no_such_module",
             f"plugin bad: cannot be loaded: it needs the Python module no_such_module, which is not installed in {sys.prefix}",

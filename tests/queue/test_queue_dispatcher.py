@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def test_content_that_a_transport_cannot_read_costs_its_message_an_attempt(world
     assert entry.attempts == 1
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, asyncio.CancelledError])
 def test_a_transport_that_always_raises_does_not_spin(
     world: World, capsys: pytest.CaptureFixture[str], error: type[BaseException]
 ) -> None:
