@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 
 from mailserv import metrics
-from mailserv.clock import Clock
+from mailserv.clock import DAY, Clock
 from mailserv.errors import StoreError
 from mailserv.logging import get_logger
 from mailserv.mail.delivery import Attempt, Delivery, Transport
@@ -26,7 +26,6 @@ from mailserv.store.interface import Store
 
 _log = get_logger("queue")
 
-DAY = 86_400.0
 FIRST_EXPIRY = 3600.0  # seconds after the start: not while everything else starts
 REST = 60.0  # seconds until a chore that failed is tried again
 STEP = 60.0  # seconds that the machine's date may be set back unnoticed: all that waits then waits so long more
@@ -184,7 +183,8 @@ class Dispatcher:
         if back or asked:
             self._lanes.load(self._store.destinations(), end_pauses=asked)
         if now >= self._expire_at:
-            messages = self._store.expire_trace(now - self._ledger.settings.trace_days * DAY)
-            self._store.expire_plugin_values(now)
+            if not self._ledger.date.is_in_doubt():
+                messages = self._store.expire_trace(now - self._ledger.settings.trace_days * DAY)
+                self._store.expire_plugin_values(now)
+                _log.info("trace_expired", messages=messages)
             self._expire_at = now + DAY
-            _log.info("trace_expired", messages=messages)

@@ -186,7 +186,7 @@ class Ledger:
         self._clock = clock
         self._rng = rng
         self._hooks = hooks or QueueHooks()
-        self._date = DateWatch(clock)
+        self.date = DateWatch(clock)
 
     @property
     def longest_wait(self) -> float:
@@ -195,7 +195,7 @@ class Ledger:
 
     def settle(self, owner: str, attempts: Sequence[Attempt], *, wait: bool) -> float | None:
         """Settle every row of these attempts; when the first one that goes back is due, None if none does."""
-        now, gives_up = self._clock.now(), not self._date.is_in_doubt()
+        now, gives_up = self._clock.now(), not self.date.is_in_doubt()
         rulings: list[tuple[Attempt, Ruling]] = []
         waiting: list[Attempt] = []
         bounces: list[Acceptance] = []

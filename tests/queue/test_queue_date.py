@@ -8,9 +8,9 @@ import pytest
 from queue_kit import DELIVERED, GREYLISTED, NET, UNREACHABLE, Script, World
 from queue_running import WAIT, eventually, running
 
+from mailserv.clock import DAY
 from mailserv.mail.delivery import Delivery
 from mailserv.mail.outcome import Outcome
-from mailserv.queue.dispatcher import DAY
 from mailserv.queue.lanes import LONGEST_NAP
 from mailserv.queue.leases import LEASE, RENEW
 from mailserv.settings import Queue
@@ -110,3 +110,17 @@ def test_a_date_that_stays_ahead_is_the_right_one_after_a_day(world: World) -> N
         queue.store.until(lambda: [e.attempts for e in world.store.queue_list()] == [2])
         queue.tick(DAY + 1)
         queue.store.until(lambda: not world.states())
+
+
+def test_what_plugins_keep_and_traces_outlive_a_date_that_is_far_ahead_for_a_while(world: World) -> None:
+    right, table = world.clock.now(), world.store.plugin_table("greylist")
+    table.put("known", "yes", right + 10 * DAY)
+    with running(world, Script()) as queue:
+        world.queue("Q1")
+        queue.store.until(lambda: not world.states())
+        world.clock.set_now(right + 365 * DAY)
+        queue.tick(1)
+        eventually(lambda: queue.dispatcher._expire_at > right + 365 * DAY)
+    world.clock.set_now(right + DAY)
+    assert table.get("known") == "yes"
+    assert world.events("Q1")[-1] == "delivered"

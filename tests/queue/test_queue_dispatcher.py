@@ -10,10 +10,11 @@ import pytest
 from queue_kit import BOB, DELIVERED, GREYLISTED, NET, REFUSED, UNREACHABLE, Script, World
 from queue_running import WAIT, Running, eventually, running
 
+from mailserv.clock import DAY
 from mailserv.errors import StoreUnavailable
 from mailserv.mail.delivery import Delivery
 from mailserv.mail.outcome import Outcome
-from mailserv.queue.dispatcher import DAY, FIRST_EXPIRY
+from mailserv.queue.dispatcher import FIRST_EXPIRY
 from mailserv.queue.leases import LEASE
 from mailserv.queue.workers import STORE_REST, Workers
 from mailserv.settings import Duration, Queue
