@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import smtplib
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from typing import Any
 from mailserv.settings import Plugins
 from mailserv.testing.server import MailServer, mail_server
 
+ALICE, BOB, CAROL = "alice@example.org", "bob@example.org", "carol@far.example"
+TEXT = b"Subject: hello\r\n\r\nHi.\r\n"
+LOGIN = (ALICE, "secret")
 HEAD = """
 from mailserv import hookimpl
 from mailserv.mail.address import Address, parse_mailbox
@@ -47,3 +51,10 @@ def seen() -> list[Any]:
     """What the plugin of the server that was started last has seen, also after its end."""
     found: list[Any] = sys.modules["mailserv_plugin_file_probe"].SEEN
     return found
+
+
+@contextmanager
+def session(server: MailServer, service: str = "smtp") -> Iterator[smtplib.SMTP]:
+    with smtplib.SMTP(*server.address(service), "client.example.net", timeout=20) as client:  # type: ignore[arg-type]
+        client.ehlo()
+        yield client
