@@ -14,7 +14,7 @@ from mailserv.errors import ConfigError
 from mailserv.hooks.extensions import OUR_KEYS, flaws, guarded, keys
 from mailserv.hooks.listeners import guarded_listener
 from mailserv.hooks.mechanisms import guarded_mechanism
-from mailserv.hooks.pop3_extensions import OUR_POP3_KEYS, guarded_pop3, pop3_keys
+from mailserv.hooks.pop3_extensions import OUR_POP3_KEYS, guarded_pop3, pop3_flaws, pop3_keys
 from mailserv.hooks.runner import Runner
 from mailserv.mail.delivery import Transport
 from mailserv.mail.extension import SMTPExtension
@@ -46,7 +46,7 @@ def collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runne
     problems: list[str] = []
     extensions = _answers(manager, "register_smtp_extensions", SMTPExtension, problems, flaws)
     transports = _answers(manager, "register_transports", tuple, problems, _transport_flaws)
-    pop3 = _answers(manager, "register_pop3_extensions", Pop3Extension, problems)
+    pop3 = _answers(manager, "register_pop3_extensions", Pop3Extension, problems, pop3_flaws)
     mechanisms = _answers(manager, "register_sasl_mechanisms", SaslMechanism, problems)
     claims = [(OURS, key) for key in (*OUR_KEYS, *OUR_POP3_KEYS, f"transport {SMTP}", f"transport {MAILBOX}")]
     claims += [(owner, key) for owner, extension in extensions for key in keys(extension)]
@@ -55,11 +55,6 @@ def collect(manager: pluggy.PluginManager, names: tuple[str, ...], runner: Runne
     problems += _contradictions(claims)
     built_in = [(OURS, mechanism) for mechanism in BUILT_IN]
     problems += _contradictions((owner, f"SASL mechanism {each.name}") for owner, each in [*built_in, *mechanisms])
-    problems += [
-        f"plugin {owner}: {each.keyword!r} with {each.advertise!r} is no keyword with its text"
-        for owner, each in pop3
-        if isinstance(each.advertise, str) and not (each.keyword + each.advertise).isprintable()
-    ]
     listeners = _answers(manager, "register_listeners", PluginListener, problems)
     problems += _contradictions((owner, f"service {owner}") for owner, _ in listeners)
     commands = _answers(manager, "register_commands", Command, problems)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from mailserv.hooks.guard import guard
@@ -20,6 +20,7 @@ from mailserv.mail.extension import (
     StartTLS,
     Verb,
 )
+from mailserv.mail.pop3_extension import Pop3Extension
 from mailserv.mail.reply import LOCAL_ERROR, Reply
 from mailserv.mail.value import replace
 from mailserv.protocol.commands import COMMANDS, LMTP_COMMANDS
@@ -29,26 +30,30 @@ ANSWERS = (Reply, StartTLS, StartAuth, LookUp, StartQueue, Become)
 OUR_KEYS = tuple(f"verb {word.decode()}" for word in COMMANDS | LMTP_COMMANDS)
 """What the core brings itself."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")  # RFC 5321 §4.1.1.1, §4.1.1.11; a verb may be a keyword, too
-_PARTS = {"verbs": Verb, "mail_params": Parameter, "rcpt_params": Parameter}
+_PARTS: Mapping[str, type] = {"verbs": Verb, "mail_params": Parameter, "rcpt_params": Parameter}
 
 
-def flaws(extension: SMTPExtension) -> Iterator[str]:
-    """What a client could never use, or no line of EHLO could hold."""
+def flaws(
+    extension: SMTPExtension | Pop3Extension,
+    parts: Mapping[str, type] = _PARTS,
+    services: frozenset[str] = SMTP_SERVICES,
+) -> Iterator[str]:
+    """What a client could never use, or no line of EHLO or CAPA could hold. `parts`: what fields hold tuples of which kind."""
     keyword, text = extension.keyword, extension.advertise
     is_keyword = isinstance(keyword, str) and (not keyword or _NAME.fullmatch(keyword))
     if not is_keyword or not (callable(text) or (text is not None and _is_keyword_text(text))):
         yield f"{keyword!r} with {text!r} is no keyword with its text"
-    for name, kind in _PARTS.items():
-        parts = getattr(extension, name)
-        if not isinstance(parts, tuple | list) or not all(isinstance(part, kind) for part in parts):
+    for name, kind in parts.items():
+        held = getattr(extension, name)
+        if not isinstance(held, tuple | list) or not all(isinstance(part, kind) for part in held):
             yield f"{keyword!r}: {name} is no tuple of {kind.__name__}"
             continue
-        for part in parts:
+        for part in held:
             if not _NAME.fullmatch(part.name):
                 yield f"{part.name!r} is no name for a {kind.__name__}"
             if isinstance(part, Parameter) and not (isinstance(part.growth, int) and part.growth >= 0):
                 yield f"{part.name!r}: growth {part.growth!r} is no number of octets"
-    for service in sorted(extension.services - SMTP_SERVICES):
+    for service in sorted(extension.services - services):
         yield f"{keyword!r}: there is no service {service!r}"
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from mailserv.hooks.extensions import flaws
 from mailserv.hooks.guard import guard
-from mailserv.mail.pop3_extension import LogIn, Pop3Answer, Pop3Extension, Pop3Verb, UseUTF8
+from mailserv.mail.pop3_extension import POP3_SERVICES, LogIn, Pop3Answer, Pop3Extension, Pop3Verb, UseUTF8
 from mailserv.mail.sasl import Credentials, Proof
 from mailserv.mail.value import replace
 from mailserv.protocol.pop3_commands import CAPABILITIES, COMMANDS
@@ -19,6 +20,10 @@ OUR_POP3_KEYS = (
     *(f"POP3 verb {word.decode()}" for word in COMMANDS),
 )
 """What the core brings itself."""
+
+
+pop3_flaws = partial(flaws, parts={"verbs": Pop3Verb}, services=POP3_SERVICES)
+"""What a client could never use."""
 
 
 def pop3_keys(extension: Pop3Extension) -> Iterator[str]:

@@ -204,9 +204,13 @@ def plugin(extension: Pop3Extension) -> type:
             Pop3Extension("", lambda _: "", verbs=(Pop3Verb("RETR", echo),)),
             "claims brings POP3 verb RETR, which mailserv has itself",
         ),
+        (Pop3Extension("X TWO", ""), "plugin claims: 'X TWO' with '' is no keyword with its text"),
+        (Pop3Extension("", "", verbs=(Pop3Verb("X TWO", echo),)), "plugin claims: 'X TWO' is no name for a Pop3Verb"),
+        (Pop3Extension("X", "", verbs=Pop3Verb("X", echo)), "plugin claims: 'X': verbs is no tuple of Pop3Verb"),
+        (Pop3Extension("X", "", services=frozenset({"smtp"})), "plugin claims: 'X': there is no service 'smtp'"),
         (Pop3Extension("UTF8", lambda _: ""), "pop3utf8 and claims both bring POP3 capability UTF8"),
     ],
 )
-def test_two_claims_of_one_thing_stop_the_start_and_name_both(extension: Pop3Extension, key: str) -> None:
+def test_what_no_client_could_use_or_two_claim_stops_the_start(extension: Pop3Extension, key: str) -> None:
     with pytest.raises(ConfigError, match=key), mail_server(plugins=[Archive, plugin(extension)]):
         pass
