@@ -35,7 +35,7 @@ setup(
         "forward": ["srslib"],
         "scram": ["scramp"],
         "test": [
-            "dkimpy",
+            "dkimpy[ed25519]",
             "dnslib",
             "flufl.bounce",
             "hypothesis",

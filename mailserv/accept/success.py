@@ -38,6 +38,7 @@ def success_notices(
         login=acceptance.login,
         route=Route(MAILBOX, ""),
         rows=tuple(row for row, _ in rows),
+        peer_ip=acceptance.peer_ip,
     )
     trace: list[TraceEntry] = []
     notices = bouncer.succeeded(delivery, rows, acceptance.received_at, trace)

@@ -14,7 +14,7 @@ from mailserv.errors import AddressSyntaxError
 from mailserv.mail.address import Address, parse_path
 from mailserv.mail.auth_result import AuthResult
 from mailserv.mail.finding import Finding
-from mailserv.mail.message import BytesContent
+from mailserv.mail.message import BytesContent, PrefixedContent
 from mailserv.mail.notice import NoticeWords
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution
@@ -141,10 +141,24 @@ def is_delay(answer: object) -> bool:
 
 def is_content(answer: object) -> bool:
     """Content in memory, whose lines all end in CRLF (invariant 5)."""
-    if not isinstance(answer, BytesContent) or not isinstance(answer.data, bytes):
+    return isinstance(answer, BytesContent) and _is_lines(answer.data)
+
+
+def is_sent_content(answer: object) -> bool:
+    """The same; or fields above content that is no plugin's, which is not looked at again: it may be large."""
+    if not isinstance(answer, PrefixedContent):
+        return is_content(answer)
+    below: object = answer.content
+    if isinstance(below, BytesContent | PrefixedContent):
+        return _is_lines(answer.prefix) and is_sent_content(below)
+    return _is_lines(answer.prefix) and hasattr(below, "blocks") and hasattr(below, "size")
+
+
+def _is_lines(data: object) -> bool:
+    if not isinstance(data, bytes):
         return False
-    must(answer.data.endswith(b"\r\n"), "it does not end with CRLF")
-    without = answer.data.replace(b"\r\n", b"")
+    must(data.endswith(b"\r\n"), "it does not end with CRLF")
+    without = data.replace(b"\r\n", b"")
     return must(b"\r" not in without and b"\n" not in without, "a CR or LF stands alone in it")
 
 

@@ -20,13 +20,13 @@ from mailserv.hooks.kinds import (
     is_addresses,
     is_auth_results,
     is_bool,
-    is_content,
     is_delay,
     is_finding,
     is_maildrop,
     is_notice_words,
     is_resolution,
     is_route,
+    is_sent_content,
     is_text,
     is_tls_mode,
     is_traced_content,
@@ -46,7 +46,7 @@ from mailserv.mail.delivery import Delivery, QueuedRow
 from mailserv.mail.envelope import Envelope
 from mailserv.mail.finding import Finding
 from mailserv.mail.maildrop import OpenedMaildrop
-from mailserv.mail.message import BytesContent, Content
+from mailserv.mail.message import BytesContent, Content, PrefixedContent
 from mailserv.mail.notice import Notice, NoticeWords
 from mailserv.mail.outcome import Outcome
 from mailserv.mail.peer import Peer
@@ -171,13 +171,13 @@ def rewrite_sender(delivery: Delivery) -> Address | None:
     raise AssertionError("a specification is never called")
 
 
-@hook(Kind.TRANSFORM, is_answer=is_content, budget=LONG_BUDGET, changes="content")
-def delivery_rewrite(delivery: Delivery, content: Content) -> BytesContent | None:
+@hook(Kind.TRANSFORM, is_answer=is_sent_content, budget=LONG_BUDGET, changes="content")
+def delivery_rewrite(delivery: Delivery, content: Content) -> BytesContent | PrefixedContent | None:
     """Change what this next hop gets: a signature (DKIM, ARC), a field of its own.
 
     Called: for each message and next hop before each attempt, after `rewrite_sender`; the queue keeps what it had.
-    Thread: a queue worker's. Answer: None: as it is; else the whole content, CRLF line ends.
-    Raises: the attempt is deferred; it is never sent unsigned.
+    Thread: a queue worker's. Answer: None: as it is; else the whole content, CRLF line ends; or a PrefixedContent: fields, and
+    `content` below them, which then is not read into memory. Raises: the attempt is deferred; it is never sent unsigned.
     """
     raise AssertionError("a specification is never called")
 

@@ -26,7 +26,8 @@ class QueuedRow(Value, frozen=True):
 class Delivery(Value, frozen=True):
     """One message with those of its recipients that share a destination: one SMTP transaction.
 
-    `parameters` are MAIL's, `login` is who submitted it ("" if none).
+    `parameters` are MAIL's, `login` is who submitted it ("" if none); `peer_ip` the client that it came from, "" for what was
+    made here.
     """
 
     queue_id: str
@@ -37,6 +38,7 @@ class Delivery(Value, frozen=True):
     login: str
     route: Route
     rows: tuple[QueuedRow, ...]
+    peer_ip: str = ""
 
     @property
     def is_smtputf8(self) -> bool:

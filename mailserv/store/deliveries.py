@@ -14,7 +14,7 @@ from mailserv.store.content import Damaged, is_damage, read_content
 from mailserv.store.queue_rows import Claimed
 from mailserv.store.spool import Spool
 
-READ_HEAD = "SELECT queue_id, reverse_path, parameters, received_at, login FROM message WHERE id = ?"
+READ_HEAD = "SELECT queue_id, reverse_path, parameters, received_at, login, peer_ip FROM message WHERE id = ?"
 READ_ROW = """
     SELECT forward_path, original, parameters, attempts, delay_notified FROM queue WHERE id = ?"""
 
@@ -75,7 +75,7 @@ def _load_message(
         head = connection.execute(READ_HEAD, (message_id,)).fetchone()
         if head is None:
             raise Damaged("the message's row is missing")
-        queue_id, reverse_path, parameters, received_at, login = head
+        queue_id, reverse_path, parameters, received_at, login, peer_ip = head
         content = _content(connection, readers, spool, message_id, instead)
         mail_parameters = unpack_parameters(parameters)
     except (Damaged, sqlite3.Error, *Undecodable) as error:
@@ -93,6 +93,7 @@ def _load_message(
         login=login,
         route=route,
         rows=rows,
+        peer_ip=peer_ip,
     )
 
 

@@ -38,6 +38,13 @@ def plugin_class(name: str) -> type:
     return found
 
 
+# RFC 8463, appendix A.2.
+ED25519_KEY = """-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
+-----END PRIVATE KEY-----
+"""
+
+
 def hooks_of(name: str, *kinds: Kind) -> list[str]:
     """Those that the plugin implements, of these kinds; without kinds all that are called while the server runs."""
     wanted = kinds or [kind for kind in Kind if kind is not Kind.COLLECT]
@@ -50,9 +57,12 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
     everybody = ["127.0.0.0/8"]
     if name == "passwdfile":
         (folder / "passwd").touch()
+    if name == "dkim":
+        (folder / "dkim.pem").write_text(ED25519_KEY)
     needed: dict[str, dict[str, Any]] = {
         "audit": {"path": str(folder / "audit.log")},
         "clamav": {"address": f"unix:{folder}/none", "unavailable": "accept"},
+        "dkim": {"keys": [{"domain": "example.org", "selector": "test", "file": str(folder / "dkim.pem")}]},
         "etrn": {"clients": [{"networks": everybody, "domains": ["example.org"]}]},
         "forward": {"secret": "a secret of a test"},
         "greylist": {"networks": everybody},

@@ -22,7 +22,7 @@ from mailserv.mail.address import Address, parse_mailbox
 from mailserv.mail.auth_result import AuthResult
 from mailserv.mail.finding import Finding
 from mailserv.mail.listening import PluginListener
-from mailserv.mail.message import BytesContent
+from mailserv.mail.message import BytesContent, PrefixedContent
 from mailserv.mail.notice import NoticeWords
 from mailserv.mail.reply import Reply
 from mailserv.mail.resolution import Resolution

@@ -143,6 +143,45 @@ def test_hook_delivery_rewrite_changes_what_the_next_hop_gets_and_knows_the_new_
         assert told == ["srs0=x@example.org"]
 
 
+@pytest.mark.parametrize(
+    ("answer", "is_taken"),
+    [
+        ("PrefixedContent(b'X-Sealed: yes' + CRLF, content)", True),
+        ("PrefixedContent(b'X-Sealed: yes' + CRLF, BytesContent(b'A: b' + CRLF))", True),
+        ("PrefixedContent(b'X-Sealed: yes' + CRLF, PrefixedContent(b'X-More: yes' + CRLF, content))", True),
+        ("PrefixedContent(b'X-Sealed: yes', content)", False),
+        ("PrefixedContent(b'X-Sealed:' + LF + b' yes' + CRLF, content)", False),
+        ("PrefixedContent('X-Sealed: yes', content)", False),
+        ("PrefixedContent(b'X-Sealed: yes' + CRLF, BytesContent(b'A: b' + LF))", False),
+        ("PrefixedContent(b'X-Sealed: yes' + CRLF, None)", False),
+        ("PrefixedContent(b'X-Sealed: yes' + CRLF, b'A: b' + CRLF)", False),
+    ],
+)
+def test_hook_delivery_rewrite_may_put_fields_above_what_stays_where_it_is(
+    tmp_path: Path, answer: str, is_taken: bool
+) -> None:
+    body = f"""
+    @hookimpl
+    def delivery_rewrite(self, content):
+        CRLF, LF = bytes([13, 10]), bytes([10])
+        return {answer}
+    """
+    large = TEXT + b"0123456789\r\n" * 50_000
+    with (
+        ScriptedMX() as mx,
+        plugin_server(tmp_path, body, routes={"far.example": f"smtp:[{mx.host}]:{mx.port}"}) as (server, _),
+    ):
+        server.send(ALICE, [CAROL], large, login=LOGIN)
+        if is_taken:
+            (taken,) = mx.wait_for_messages(1)
+            assert taken.content.startswith(b"X-Sealed: yes\r\n")
+            assert taken.content.endswith(large) or "BytesContent" in answer
+        else:
+            server.wait_for_log("plugin_lied", plugin="probe")
+            server.wait_for_log("delivery_unfit")
+            assert not mx.messages
+
+
 def lets_nothing_go_as_it_was(folder: Path, hook: str) -> None:
     body = f"""
     @hookimpl
