@@ -7,6 +7,7 @@ import json
 import random
 import smtplib
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -54,6 +55,16 @@ class LogLines(io.StringIO):
         """The lines so far with this event and these values."""
         with self._changed:
             return [line for line in self._lines if _matches(line, event, fields)]
+
+    def complaints(self) -> Iterator[str]:
+        """What went wrong inside, for a person: a client hears no more of it than 451."""
+        with self._changed:
+            wrong = [line for line in self._lines if line["level"] == "error"]
+        for line in wrong:
+            fields = (
+                f"{key}={line[key]}" for key in line if key not in {"ts", "level", "event", "logger", "traceback"}
+            )
+            yield " ".join([line["event"], *fields, *(["\n" + line["traceback"]] if "traceback" in line else [])])
 
     def wait(self, ready: Callable[[], T]) -> T:
         """The first true answer of `ready`, which is asked again after each line. AssertionError after WAIT_SECONDS."""
@@ -179,6 +190,8 @@ def _captured_log() -> Iterator[LogLines]:
         _log.users -= 1
         if not _log.users:
             logging.close()
+            for text in _log.lines.complaints():
+                print(text, file=sys.stderr)
 
 
 @contextmanager
@@ -196,7 +209,8 @@ def mail_server(
     config: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[MailServer]:
-    """Start a server for example.org with an account alice@example.org (password "secret"); stop it at the end.
+    """Start a server for example.org with an account alice@example.org (password "secret"); stop it at the end. What its
+    log has of errors is printed to standard error then: pytest shows it under a test that failed.
 
     `accounts`: address → password. `smtp_port`: where every MX host listens, for a `ScriptedMX` behind a `FakeZone`.
     `plugins`: those to enable, in this order, by name or as classes, which need not be installed; or a whole `[plugins]`.

@@ -20,7 +20,7 @@ from mailserv.settings import Plugins
 from mailserv.testing.choosing import choose_plugins, plugin_name
 from mailserv.testing.clock import FakeClock
 from mailserv.testing.dns import FakeZone
-from mailserv.testing.server import MailServer
+from mailserv.testing.server import MailServer, mail_server
 from mailserv.testing.sink import ScriptedMX
 
 MESSAGE = b"Subject: Hi\r\n\r\nHi.\r\n"
@@ -68,6 +68,23 @@ def test_wrong_settings_are_told_before_a_server_starts(mail_server: Start) -> N
 def test_one_address_in_the_place_of_a_list_is_told(mail_server: Start) -> None:
     with pytest.raises(TypeError, match=r"\['alice@example.org'\]"):
         mail_server().send("carol@example.net", "alice@example.org", MESSAGE)
+
+
+class Stumbler:
+    def __init__(self, settings: None, services: Services) -> None:
+        """Nothing is kept."""
+
+    @hookimpl
+    def smtp_rcpt(self, forward_path: Address) -> None:
+        raise LookupError(f"no {forward_path.domain} in the book")
+
+
+def test_what_went_wrong_inside_is_shown_to_whoever_reads_why_a_test_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    with mail_server(plugins=[Stumbler]) as server, pytest.raises(smtplib.SMTPRecipientsRefused, match="451"):
+        server.send("carol@example.net", ["alice@example.org"], MESSAGE)
+    shown = capsys.readouterr().err
+    assert shown.startswith("plugin_failed plugin=stumbler hook=smtp_rcpt \nTraceback")
+    assert shown.endswith("LookupError: no example.org in the book\n")
 
 
 def test_clock_zone_and_remote_mx_work_together(
