@@ -43,9 +43,9 @@ class Plugin:
 
     def __init__(self, settings: DkimSettings, services: Services) -> None:
         keys: dict[str, list[Key]] = {}
-        for number, each in enumerate(settings.keys, 1):
-            with reading(services, f"keys, number {number}"):
-                domain, selector = parse_domain(each.domain), parse_domain(each.selector)
+        for each in settings.keys:
+            with reading(services, "keys"):
+                domain, selector = _name(each.domain), _name(each.selector)
                 key = read_key(domain, selector, each.file)
                 if any(key.name == other.name for other in keys.get(domain, ())):
                     raise ValueError(f"two keys at {key.name}")
@@ -77,6 +77,13 @@ class Plugin:
 
     def _is_ours(self, delivery: Delivery) -> bool:
         return bool(delivery.login) or (delivery.peer_ip != "" and is_within(delivery.peer_ip, self._networks))
+
+
+def _name(text: str) -> str:
+    try:
+        return parse_domain(text)
+    except ValueError as error:
+        raise ValueError(f'"{text}": {error}') from error
 
 
 def author_domain(fields: list[bytes]) -> str:

@@ -249,7 +249,7 @@ def test_a_key_that_cannot_be_used_stops_the_start(keys: dict[str, str], kind: s
     with pytest.raises(ConfigError) as raised:
         make_plugins("dkim", {"keys": [key(keys), key(keys, kind)]})
     (problem,) = raised.value.problems
-    assert problem.startswith("plugin.dkim.keys, number 2: ")
+    assert problem.startswith("plugin.dkim.keys: ")
     assert said in problem
 
 
@@ -257,7 +257,7 @@ def test_a_key_that_cannot_be_used_stops_the_start(keys: dict[str, str], kind: s
     "wrong", [{"domain": "exa mple.org"}, {"selector": "a b"}, {"selector": ""}, {"domain": "Example.org"}]
 )
 def test_what_is_no_name_or_there_twice_stops_the_start(keys: dict[str, str], wrong: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match=r"plugin\.dkim\.keys, number 2"):
+    with pytest.raises(ConfigError, match=r"plugin\.dkim\.keys: .*(exa mple\.org|a b|\"\"|example\.org)"):
         make_plugins("dkim", {"keys": [key(keys), {**key(keys), **wrong}]})
 
 
