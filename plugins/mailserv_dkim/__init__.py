@@ -21,6 +21,9 @@ from mailserv_dkim.canonical import body_hash
 from mailserv_dkim.signing import Key, fields_of, name_of, read_key, signature
 
 
+MAX_FROM = 8192  # octets: more is no list of authors, and takes long to read
+
+
 class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     domain: Annotated[
         str, msgspec.Meta(description="signs for it, and for every name below it that has no key of its own")
@@ -88,9 +91,9 @@ def _name(text: str) -> str:
 
 def author_domain(fields: list[bytes]) -> str:
     """Of the one From field (RFC 5322 §3.6.2), of all its authors; "" where they have not one domain, or there is no From,
-    or more than one."""
+    or more than one, or one beyond measure."""
     authors = [field for field in fields if name_of(field) == b"from"]
-    if len(authors) != 1:
+    if len(authors) != 1 or len(authors[0]) > MAX_FROM:
         return ""
     value = authors[0].partition(b":")[2].replace(b"\r\n", b"").decode("utf-8", "replace")
     try:

@@ -181,6 +181,8 @@ def test_the_domain_of_the_author_signs_or_the_nearest_above_it(keys: dict[str, 
         (b"From: a@\xc3\xa9.example\r\n", "xn--9ca.example"),
         (b"From: a@example.org\r\nno field\r\n", ""),
         (b"To: a@example.org\r\n", ""),
+        (b"From: " + b"a@example.org," * 500 + b"a@example.org\r\n", "example.org"),
+        (b"From: " + b"a@example.org," * 5000 + b"a@example.org\r\n", ""),
         (b"", ""),
     ],
 )
