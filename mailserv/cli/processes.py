@@ -22,7 +22,7 @@ import msgspec
 
 from mailserv import logging
 from mailserv.cli.running import Signals, announce, bound, settle_down
-from mailserv.cli.sd_notify import notify
+from mailserv.cli.sd_notify import be_silent, notify, reloading
 from mailserv.clock import SystemClock
 from mailserv.cores import stay_on_one_core
 from mailserv.errors import ConfigError, MailservError
@@ -94,13 +94,18 @@ class Supervisor:
                 self._start(index)
             self._announce()
             while (received := taken.wait()) not in (signal.SIGTERM, signal.SIGINT):
-                if received is signal.SIGHUP and reload():
-                    self._tell(RELOAD)
+                if received is signal.SIGHUP:
+                    self._have_reloaded(reload)
                 self._look_after()
             notify("STOPPING=1")
             log.info("stopping", signal=received.name)
         finally:
             self._stop()
+
+    def _have_reloaded(self, reload: Callable[[], bool]) -> None:
+        with reloading():
+            if reload():
+                self._tell(RELOAD)
 
     def _announce(self) -> None:
         """One line, as a single process prints it: what all of them are bound to, each address once."""
@@ -172,6 +177,7 @@ class Supervisor:
     def _work(self, index: int, control: int, said: int) -> NoReturn:
         code = 1
         try:
+            be_silent()
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM):
                 signal.signal(number, _nothing)  # not SIG_IGN, which programs that a plugin starts would inherit

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def notify(state: str) -> None:
@@ -17,3 +20,18 @@ def notify(state: str) -> None:
             sock.sendto(state.encode("utf-8"), address)
         except OSError:
             return  # the mail goes on without systemd's knowing
+
+
+@contextmanager
+def reloading() -> Iterator[None]:
+    """What systemd is told before and after a reload, which it waits for where Type=notify-reload says so."""
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    try:
+        yield
+    finally:
+        notify("READY=1")
+
+
+def be_silent() -> None:
+    """In a process whose parent does the talking: systemd hears nobody else, and complains."""
+    os.environ.pop("NOTIFY_SOCKET", None)

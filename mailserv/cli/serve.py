@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import click
@@ -13,7 +12,7 @@ from mailserv.cli.common import config_option
 from mailserv.cli.config import read_and_check
 from mailserv.cli.processes import Supervisor
 from mailserv.cli.running import Signals, log, run, signals
-from mailserv.cli.sd_notify import notify
+from mailserv.cli.sd_notify import reloading
 from mailserv.config import Loaded, diff
 from mailserv.cores import stay_on_one_core
 from mailserv.derived import as_reloaded
@@ -99,11 +98,10 @@ class _Running:
 
     def reload(self) -> None:
         """Read the file again. Whatever is wrong with it is logged, and changes nothing."""
-        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        loaded = _read_again(self._config)
-        if loaded is not None:
-            self._use(loaded)
-        notify("READY=1")
+        with reloading():
+            loaded = _read_again(self._config)
+            if loaded is not None:
+                self._use(loaded)
 
     def _use(self, loaded: Loaded) -> None:
         try:

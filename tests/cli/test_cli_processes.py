@@ -8,6 +8,7 @@ import re
 import signal
 import smtplib
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -205,6 +206,27 @@ def test_a_reload_and_a_new_account_reach_every_process(
     server.signal(signal.SIGHUP)
     server.until("event=reload_failed")
     send(port, "carol@example.org")
+
+
+def test_systemd_hears_the_supervisor_and_nobody_else(tmp_path: Path, config: Path) -> None:
+    """With NotifyAccess=main it complains of others; with Type=notify-reload it waits for the end of a reload."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        systemd.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+        def heard() -> tuple[str, int]:
+            data, ancillary, _, _ = systemd.recvmsg(200, socket.CMSG_SPACE(12))
+            return data.decode().split("\n")[0], int.from_bytes(ancillary[0][2][:4], sys.byteorder)
+
+        with running("serve", "--config", str(config), cwd=tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify")) as server:
+            assert heard() == ("READY=1", server.pid)
+            server.signal(signal.SIGHUP)
+            assert [heard(), heard()] == [("RELOADING=1", server.pid), ("READY=1", server.pid)]
+            server.until("event=reloaded")
+            server.until("event=reloaded")
+            server.stop()
+            assert heard() == ("STOPPING=1", server.pid)
 
 
 PAUSING = """
