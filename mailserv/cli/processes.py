@@ -21,8 +21,8 @@ from typing import NoReturn
 import msgspec
 
 from mailserv import logging
-from mailserv.cli.running import Signals, announce, bound, settle_down
-from mailserv.cli.sd_notify import be_silent, notify, reloading
+from mailserv.cli.running import Signals, announce, bound, longest_end, settle_down
+from mailserv.cli.sd_notify import be_silent, reloading, stopping
 from mailserv.clock import SystemClock
 from mailserv.cores import stay_on_one_core
 from mailserv.errors import ConfigError, MailservError
@@ -97,7 +97,7 @@ class Supervisor:
                 if received is signal.SIGHUP:
                     self._have_reloaded(reload)
                 self._look_after()
-            notify("STOPPING=1")
+            stopping(longest_end(self._settings))
             log.info("stopping", signal=received.name)
         finally:
             self._stop()

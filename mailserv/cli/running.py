@@ -11,10 +11,13 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from mailserv import logging
-from mailserv.cli.sd_notify import notify
-from mailserv.server import Server
+from mailserv.cli.sd_notify import notify, stopping
+from mailserv.server import STOP_WORKERS, Server
+from mailserv.settings import Settings
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
+
+SPARE = 15.0  # seconds at the end, for a disk that takes its time
 
 GC_OBJECTS = (
     20_000  # new containers before a collection, not 700: a message makes hundreds, and leaves no cycles behind
@@ -88,11 +91,16 @@ def run(server: Server, taken: Signals, reload: Callable[[], None]) -> None:
         announce(bound(server))
         while (received := taken.wait()) not in _STOP:
             reload()
-        notify("STOPPING=1")
+        stopping(longest_end(server.settings))
         log.info("stopping", signal=received.name)
     finally:
         server.stop()
     log.info("stopped")
+
+
+def longest_end(settings: Settings) -> float:
+    """Seconds from the signal to the end of the process: sessions drain, then deliveries end, then the store closes."""
+    return settings.limits.drain + 2 * STOP_WORKERS + SPARE
 
 
 def announce(addresses: str) -> None:

@@ -32,6 +32,11 @@ def reloading() -> Iterator[None]:
         notify("READY=1")
 
 
+def stopping(seconds: float) -> None:
+    """The end has begun, and may take so long: systemd waits for it, whatever TimeoutStopSec says."""
+    notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
+
+
 def be_silent() -> None:
     """In a process whose parent does the talking: systemd hears nobody else, and complains."""
     os.environ.pop("NOTIFY_SOCKET", None)

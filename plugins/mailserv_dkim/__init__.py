@@ -20,7 +20,6 @@ from mailserv.mail.values import Network
 from mailserv_dkim.canonical import body_hash
 from mailserv_dkim.signing import Key, fields_of, name_of, read_key, signature
 
-
 MAX_FROM = 8192  # octets: more is no list of authors, and takes long to read
 
 

@@ -213,5 +213,5 @@ def test_systemd_is_told_each_step(tmp_path: Path, config: Path) -> None:
             assert supervisor.recv(200).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
             assert supervisor.recv(200) == b"READY=1"
             process.signal(signal.SIGTERM)
-            assert supervisor.recv(200) == b"STOPPING=1"
+            assert supervisor.recv(200) == b"STOPPING=1\nEXTEND_TIMEOUT_USEC=55000000"  # [limits] drain, and 25 s
             assert process.end()[0] == 0
