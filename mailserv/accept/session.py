@@ -46,6 +46,7 @@ class SmtpSession:
         self._core = SmtpServer(extensions=context.extensions, limits=_WIRE_LIMITS, is_lmtp=self._is_lmtp)
         self._transaction: Transaction | None = None
         self._auth: AuthDialogue | None = None
+        self._account = ""  # of the login; "" where a plugin brought it that has no account of ours
         self._closing = False
         self._deadlines = Deadlines(self._clock, self._limits)
 
@@ -178,6 +179,10 @@ class SmtpSession:
         self._core.answer(Reply(250, "", "\n".join(lines)))
 
     def _on_mail(self, event: commands.Mail) -> Asking[None]:
+        if self._account and self._account == self._peer.login and not self._context.store.has_account(self._account):
+            self._tally.reason = "removed"
+            self._close_with(reply.ACCOUNT_GONE)
+            return
         farewell = self._place.begin()
         if farewell is not None:
             self._tally.reason = "dismissed"
@@ -292,6 +297,7 @@ class SmtpSession:
         if self._auth.login:
             self._place.known = True
             self._peer = replace(self._peer, login=self._auth.login)
+            self._account = self._auth.login if self._context.store.has_account(self._auth.login) else ""
         elif step.code == reply.AUTH_FAILED.code:
             self._tally.failed_logins += 1
         self._auth = None

@@ -106,3 +106,15 @@ def test_an_auth_that_is_no_login_is_an_error_as_others_are(server: MailServer) 
         assert [line[:3] for line in said] == ["334", "501", *["504", "501"] * 4, "504"]
         assert session.reply().startswith("421 4.7.0")  # that was the tenth ([limits] errors)
         assert session.is_closed()
+
+
+def test_who_has_lost_the_account_sends_nothing_more_in_a_session_that_is_open(server: MailServer) -> None:
+    server.add_account("dave@example.org", "gone soon")
+    with SmtpTalk(server.connect("submission")) as talk:
+        talk.say("EHLO client.example.net")
+        talk.log_in("dave@example.org", "gone soon")
+        assert talk.say("MAIL FROM:<dave@example.org>").startswith("250")
+        assert talk.say("RSET").startswith("250")
+        assert server.server.store.remove_account("dave@example.org")
+        assert talk.say("MAIL FROM:<dave@example.org>").startswith("421 4.7.0")
+    server.wait_for_log("session", reason="removed")
