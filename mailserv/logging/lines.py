@@ -59,7 +59,7 @@ def _of_plain_values(line: Line) -> str:
     kinds = set(map(type, values))
     if not kinds <= _NUMBERS_AND_TEXT or len(text) > MAX_VALUE or not _PLAIN.fullmatch(text or "-"):
         return ""
-    if float in kinds and any([value != round(value, 6) for value in values if type(value) is float]):
+    if float in kinds and any([value != round(value, 6) for value in values if type(value) is float]):  # noqa: C419 - sooner
         return ""  # its text has more digits than are told, or it is no number
     template = _template(line.level, line.event, line.logger, tuple(fields))
     return template and f"ts={timestamp(line.at)} {template % values}"
