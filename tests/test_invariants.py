@@ -22,7 +22,7 @@ from mailserv.testing.server import mail_server
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mailserv"
 RESPONSIBLE = {
-    "time": {"clock.py", "logging/__init__.py", "logging/writer.py", "cli/serve.py", "testing/server.py"},
+    "time": {"clock.py", "logging/__init__.py", "logging/writer.py", "cli/sd_notify.py", "testing/server.py"},
     "datetime.now": {"config/certificates.py", "cli/try_it.py"},  # when a certificate ends, and one that is made
     "random": {"derived.py", "cli/queue.py"},  # the server's own source of chance; a simulation's, always the same
     "names": {"resolver.py"},
