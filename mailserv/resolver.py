@@ -81,7 +81,7 @@ class Resolver:
         self._lock = threading.Lock()
         self._cache: OrderedDict[tuple[str, str], _Records] = OrderedDict()
         self._stub: dns.resolver.Resolver | None = None
-        self._read: object = None  # which resolv.conf the stub was made from
+        self._made_from: _FileState | None = None  # the stub, of resolv.conf
 
     def use(self, nameservers: Sequence[str], timeout: float) -> None:
         """Ask these from the next question on. What others have said is forgotten: they may know other names."""
@@ -168,10 +168,10 @@ class Resolver:
         with self._lock:
             read = None if self._nameservers else _state_of(self._resolv_conf)
             if self._stub is None:
-                self._stub, self._read = self._made(), read
-            elif read is not None and read != self._read:
+                self._stub, self._made_from = self._made(), read
+            elif read is not None and read != self._made_from:
                 with suppress(dns.resolver.NoResolverConfiguration):  # it is being written, most likely
-                    self._stub, self._read = self._made(), read
+                    self._stub, self._made_from = self._made(), read
             return self._stub
 
     def _made(self) -> dns.resolver.Resolver:
@@ -183,7 +183,10 @@ class Resolver:
         return stub
 
 
-def _state_of(path: str) -> object:
+_FileState = tuple[int, int, int]
+
+
+def _state_of(path: str) -> _FileState | None:
     """Another one when the file was written or replaced; None while it is not there."""
     try:
         found = os.stat(path)

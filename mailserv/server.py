@@ -147,9 +147,10 @@ class Server:
         merged = as_reloaded(self.settings, settings)
         policies = policies_of_hops(merged)
         contexts = self._contexts(merged, certificates(merged))
-        self._resolver.forget()
         if merged.dns != self.settings.dns:
             self._resolver.use(merged.dns.nameservers, merged.dns.timeout)
+        else:
+            self._resolver.forget()
         raise_file_limit(merged)
         if self._part.is_first:
             tell_left_behind(self.settings, merged, self.store)

@@ -157,8 +157,7 @@ class PluginPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         Duration | None, Meta(description="one call may take; then it counts as failed; default: 10s for most hooks")
     ] = None
     mode: Annotated[
-        Literal["enforce", "observe"],
-        Meta(description="observe: verdicts and changes are logged and not applied"),
+        Literal["enforce", "observe"], Meta(description="observe: verdicts and changes are logged and not applied")
     ] = "enforce"
 
 
@@ -199,8 +198,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     mailboxes: Mailboxes = Mailboxes()
     relay: Relay = Relay()
     routes: Annotated[
-        dict[str, str | Routed],
-        Meta(description='recipient domain → next hop; "*" is the smarthost'),
+        dict[str, str | Routed], Meta(description='recipient domain → next hop; "*" is the smarthost')
     ] = {}
     queue: Queue = Queue()
     dns: DNS = DNS()

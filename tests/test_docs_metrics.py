@@ -56,6 +56,8 @@ def run_into_everything(server: MailServer) -> Values:
     with greeted(server.address("smtp")) as one, greeted(server.address("smtp")):
         assert one.say("MAIL FROM:<x@example.net>").startswith("250")
         assert one.say(f"RCPT TO:<{CAROL}>").startswith("550")
+        one.say_all(f"RCPT TO:<{ALICE}>", "DATA")
+        assert one.say(b"Received: from a far place\r\n" * 200 + CONTENT + b".").startswith("554")  # it went round
         with Talk.to(server.address("smtp")) as refused:
             assert refused.hear().startswith("421")
         return scraped(server)
@@ -86,6 +88,7 @@ def test_the_page_has_every_metric_and_each_of_the_servers_own_counts() -> None:
     assert found["mailserv_sessions_refused_total"][("smtp", "4.7.0")] == 1
     assert found["mailserv_messages_accepted_total"][("submission",)] == 3
     assert found["mailserv_commands_refused_total"][("550", "smtp")] == 1
+    assert found["mailserv_commands_refused_total"][("554", "smtp")] == 1
     assert found["mailserv_logins_total"][("ok", "submission")] == 3
     assert found["mailserv_logins_total"][("failed", "submission")] == 1
     assert found["mailserv_queue_recipients"][("ready",)] == 1

@@ -12,7 +12,7 @@ from mailserv.accept.success import parameters_onward, success_notices
 from mailserv.errors import MailboxFull, PluginError, StoreError
 from mailserv.filter import headers
 from mailserv.filter.checks import SessionChecks
-from mailserv.hooks.round import NOBODY, Asking
+from mailserv.hooks.round import Asking
 from mailserv.logging import get_logger
 from mailserv.mail import reply
 from mailserv.mail.address import Address
@@ -60,9 +60,10 @@ class Transaction:
     ) -> Asking[tuple[Transaction | None, Reply]]:
         """MAIL: our own rules first, then the hooks. `here`: the address that the client connected to, for literals."""
         envelope = Envelope(mail.reverse_path, (), mail.parameters)
-        refusal = (
-            _needs_login(context, peer) or (yield from _is_not_theirs(context, peer, mail)) or _needs_room(context)
-        )
+        refusal = _needs_login(context, peer)
+        if refusal is None and peer.login:
+            refusal = yield from _not_theirs(context, peer, mail.reverse_path)
+        refusal = refusal or _no_room(context)
         if refusal is None:
             verdict = yield from asked.mail(peer, envelope)
             refusal = verdict.reply if verdict else None
@@ -106,7 +107,7 @@ class Transaction:
         return self._refused(refusal) if refusal else Reply(250, "2.0.0", f"{octets} octets received")
 
     def begin_content(self, *, in_chunks: bool = False) -> Asking[Reply]:
-        """DATA: 354, or why not."""
+        """354, or why not: to DATA, or to the first BDAT (`in_chunks`), which goes on without hearing the 354."""
         if self._is_binary and not in_chunks:
             return reply.NEED_BDAT
         verdict = yield from self._asked.data(self._peer, self.envelope)
@@ -306,6 +307,7 @@ class Transaction:
         )
 
     def _refused(self, refusal: Reply) -> Reply:
+        metrics.refused(self._peer.service, str(refusal.code)).inc()
         _log.info(
             "refused",
             queue_id=self._queue_id,
@@ -329,11 +331,7 @@ def _needs_login(context: Context, peer: Peer) -> Reply | None:
     return reply.NEED_AUTH if can_log_in else reply.NEED_TLS  # AUTH is not offered: RFC 3207 §4
 
 
-def _is_not_theirs(context: Context, peer: Peer, mail: Mail) -> Asking[Reply | None]:
-    return _may_not_send(context, peer, mail.reverse_path) if peer.login else NOBODY
-
-
-def _may_not_send(context: Context, peer: Peer, reverse_path: Address) -> Asking[Reply | None]:
+def _not_theirs(context: Context, peer: Peer, reverse_path: Address) -> Asking[Reply | None]:
     try:
         is_theirs = yield from context.router.may_send_as(peer.login, reverse_path)
     except PluginError as error:
@@ -342,6 +340,6 @@ def _may_not_send(context: Context, peer: Peer, reverse_path: Address) -> Asking
     return None if is_theirs else reply.NOT_YOUR_ADDRESS
 
 
-def _needs_room(context: Context) -> Reply | None:
+def _no_room(context: Context) -> Reply | None:
     has_room = context.store.has_room(int(context.settings.limits.message_size * ROOM_FACTOR))
     return None if has_room else reply.STORAGE_FULL

@@ -190,8 +190,8 @@ def _reroute(store: Store, settings: Settings, queue_ids: Sequence[str]) -> int:
     changed = 0
     with opened_router(settings, store) as (router, _):
         for rows in [store.queue_list(queue_ids)] if queue_ids else _pages(store):
-            ways = [(row, way) for row in rows if (way := _way(router, row)) not in (None, row.route)]
-            changed += store.queue_reroute([(row, way) for row, way in ways if way], SystemClock().now())
+            moves = [(row, way) for row in rows if (way := _way(router, row)) is not None and way != row.route]
+            changed += store.queue_reroute(moves, SystemClock().now())
     return changed
 
 

@@ -45,8 +45,8 @@ class Checks:
         )
 
     def _tell(self, hook: str, arguments: dict[str, Any]) -> Asking[None]:
-        listed = self._runner.ask.listed[hook]
-        return NOBODY if listed is None else asked(Round(listed, arguments))
+        round_ = self._runner.ask.round(hook, arguments)
+        return NOBODY if round_ is None else asked(round_)
 
 
 class SessionChecks:
@@ -55,7 +55,6 @@ class SessionChecks:
 
     def __init__(self, runner: Runner, inspecting: frozenset[str]) -> None:
         self._runner = runner
-        self._listed = runner.ask.listed
         self._why = ""
         self.inspecting = inspecting
         """Hooks that get whole messages, and that somebody implements."""
@@ -127,8 +126,8 @@ class SessionChecks:
         return why
 
     def _decide(self, hook: str, **arguments: Any) -> Asking[Verdict | None]:
-        listed = self._listed[hook]
-        return NOBODY if listed is None else self._asked(Round(listed, arguments))
+        round_ = self._runner.ask.round(hook, arguments)
+        return NOBODY if round_ is None else self._asked(round_)
 
     def _asked(self, round_: Round) -> Asking[Verdict | None]:
         yield round_

@@ -11,11 +11,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from mailserv.clock import Clock
+from mailserv.clock import DAY, Clock
 from mailserv.mail.ip import network_of
 
 MINUTE = 60.0  # seconds
-DAY = 86_400.0  # seconds
 CAPACITY = 20_000  # keys of one counter: some 10 MB when it is full
 SLOTS = 12  # parts of a window
 NETWORK_FACTOR = 3  # a /24 or /48 may fail three times as often as one address (docs/decisions/0013)

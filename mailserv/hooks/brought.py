@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from mailserv.mail.delivery import Transport
 from mailserv.mail.extension import SMTPExtension
 from mailserv.mail.listening import PluginListener
 from mailserv.mail.pop3_extension import Pop3Extension
-from mailserv.mail.route import MAILBOX, SMTP
+from mailserv.mail.route import MAILBOX, SMTP, TRANSPORT_NAME
 from mailserv.mail.sasl import SaslMechanism
 from mailserv.protocol.sasl import BUILT_IN
 
@@ -103,12 +102,9 @@ def _answers(
     return found
 
 
-_ROUTE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # as a route is written
-
-
 def _transport_flaws(pair: tuple[Any, ...]) -> Iterator[str]:
     name, way = pair if len(pair) == 2 else (None, None)
-    is_name = isinstance(name, str) and _ROUTE_NAME.fullmatch(name)
+    is_name = isinstance(name, str) and TRANSPORT_NAME.fullmatch(name)
     if not is_name or not all(callable(getattr(way, method, None)) for method in ("deliver", "close")):
         yield f"{pair!r} is no name with a Transport"
 

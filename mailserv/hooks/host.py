@@ -121,9 +121,7 @@ def _make(load: Callable[[], Any], section: Mapping[str, Any], services: Service
     except ModuleNotFoundError as error:
         text = f"it needs the Python module {error.name}, which is not installed in {sys.prefix}"
         raise ConfigError([f"plugin {name}: cannot be loaded: {text}"]) from error
-    except (
-        BaseException
-    ) as error:  # asyncio's CancelledError is no Exception either; it would end a server that reloads
+    except BaseException as error:  # asyncio's CancelledError, too: it would end a server that reloads
         services.log.exception("plugin_failed", stage="load")
         raise ConfigError([f"plugin {name}: cannot be loaded: {type(error).__name__}: {error}"]) from error
 

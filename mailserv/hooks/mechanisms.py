@@ -22,11 +22,7 @@ def guarded_mechanism(plugin: str, mechanism: SaslMechanism) -> SaslMechanism:
     def begin(view: SaslView) -> Exchange:
         try:
             outcome: Outcome = yield from mechanism.begin(view)
-        except (
-            ValueError,
-            GeneratorExit,
-            KeyboardInterrupt,
-        ):  # what an Exchange may raise: a malformed answer, its own end
+        except (ValueError, GeneratorExit, KeyboardInterrupt):  # a malformed answer, as an Exchange may say; its end
             raise
         except StoreError as error:
             peer = view.peer

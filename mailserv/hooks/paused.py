@@ -72,9 +72,8 @@ def read_paused(data_dir: Path, processes: int = 1) -> list[Paused]:
     """What the server of this data_dir has told; whether it still runs is another question. A hook that rests in several
     processes is one, since the first of them. Raises OSError, ValueError."""
     found: dict[tuple[str, str], Paused] = {}
-    for each in sorted(
-        chain.from_iterable(_told(file_of(data_dir, number)) for number in range(processes)), key=_since
-    ):
+    told = chain.from_iterable(_told(file_of(data_dir, number)) for number in range(processes))
+    for each in sorted(told, key=lambda each: each.since):
         found.setdefault((each.plugin, each.hook), each)
     return list(found.values())
 
@@ -84,7 +83,3 @@ def _told(path: Path) -> list[Paused]:
         return msgspec.json.decode(path.read_bytes(), type=list[Paused])
     except FileNotFoundError:
         return []
-
-
-def _since(paused: Paused) -> float:
-    return paused.since

@@ -21,11 +21,11 @@ class Questions:
 
     def __init__(self, listed: Mapping[str, Listed | None]) -> None:
         """`listed`: by hook; None where there is nobody."""
-        self.listed = listed
+        self._listed = listed
 
     def round(self, hook: str, arguments: dict[str, Any]) -> Round | None:
-        """To be yielded; None when there is nobody."""
-        listed = self.listed[hook]
+        """To be yielded; None when there is nobody. For whoever makes something of its answers itself."""
+        listed = self._listed[hook]
         return None if listed is None else Round(listed, arguments)
 
     def decide(self, hook: str, observed: list[Observed] | None = None, **arguments: Any) -> Asking[Verdict | None]:
@@ -41,7 +41,7 @@ class Questions:
 
         Raises PluginError when a plugin before that failed and its policy is "tempfail": what it would have said counts.
         """
-        listed = self.listed[hook]
+        listed = self._listed[hook]
         if listed is None:
             return None
         round_ = FirstAnswer(listed, arguments)
@@ -55,7 +55,7 @@ class Questions:
         Raises PluginError when one failed whose policy is "tempfail"; with "skip" its input stays.
         """
         changes = SPECS[hook].changes
-        listed = self.listed[hook]
+        listed = self._listed[hook]
         if listed is not None:
             round_ = Changing(listed, arguments, changes)
             yield round_

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -86,6 +87,20 @@ def header_section(content: Content, limit: int = 1024 * 1024) -> bytes:
         if len(seen) >= limit:
             break
     return seen[:limit]
+
+
+_FIELD = re.compile(rb"[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")
+
+
+def header_fields(section: bytes) -> list[bytes]:
+    """The fields of a header section, each with its folded lines (RFC 5322 §2.2.3); none where it was cut off in one."""
+    fields = _FIELD.findall(section)
+    return fields if b"".join(fields) == section else []
+
+
+def field_name(field: bytes) -> bytes:
+    """In small letters; white space before the colon does not count (RFC 5322 §4.5)."""
+    return field.partition(b":")[0].rstrip(b" \t").lower()
 
 
 class MailboxDelivery(Value, frozen=True):

@@ -12,7 +12,7 @@ from mailserv.mail.value import Value
 MAILBOX = "mailbox"  # the row in the store is the delivery
 SMTP = "smtp"  # the outbound queue, drained by the SMTP client
 _HOST_AND_PORT = re.compile(r"\[([^\[\]]+)\](?::(\d{1,5}))?")
-_TRANSPORT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+TRANSPORT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 class Route(Value, frozen=True, order=True):
@@ -32,7 +32,7 @@ class Route(Value, frozen=True, order=True):
 def parse_route(text: str) -> Route:
     """Read "smtp:[host]:port", "smtp:domain" or "transport:next_hop". Raises ValueError, which says what is wrong."""
     transport, colon, next_hop = text.partition(":")
-    if not colon or not _TRANSPORT.fullmatch(transport):
+    if not colon or not TRANSPORT_NAME.fullmatch(transport):
         raise ValueError(
             f'"{text}" is no route; it looks like "smtp:[host]:port", "smtp:domain" or "transport:next_hop"'
         )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mailserv.clock import DAY
 from mailserv.mail.address import parse_mailbox
 from mailserv.settings import Mailbox, Mailboxes
-
-DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)

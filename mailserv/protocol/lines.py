@@ -21,30 +21,30 @@ class LineReader:
     A bare CR or LF does not end a line: it stays in it, for the parser to refuse. One thread.
     """
 
-    __slots__ = ("_discarded", "_start", "unread")
+    __slots__ = ("_discarded", "_start", "buffer")
 
     def __init__(self) -> None:
-        self.unread = b""  # empty where nothing is; else some of it may be read already
-        self._start = 0  # from here on it is not
+        self.buffer = b""  # b"" when all of it has been read
+        self._start = 0  # where its unread part begins
         self._discarded = 0  # octets of the current line that were thrown away; 0: it is whole
 
     def __bool__(self) -> bool:
         """Whether unread bytes are here, or a line is being discarded."""
-        return bool(self.unread) or self._discarded > 0
+        return bool(self.buffer) or self._discarded > 0
 
     def feed(self, data: bytes) -> None:
         """Add what was read."""
-        self.unread = self.unread[self._start :] + data if self.unread else data
+        self.buffer = self.buffer[self._start :] + data if self.buffer else data
         self._start = 0
 
     def next_line(self, limit: int) -> bytes | LineFault | None:
         """The next line without its CRLF; None when its end is not here yet. `limit`: octets, CRLF included."""
-        data, start = self.unread, self._start
+        data, start = self.buffer, self._start
         end = data.find(CRLF, start)
         if end < 0:
             return self._unfinished(limit) if data else None
         if end + 2 == len(data):
-            self.unread, self._start = b"", 0
+            self.buffer, self._start = b"", 0
         else:
             self._start = end + 2
         if end + 2 - start <= limit and not self._discarded:
@@ -54,18 +54,18 @@ class LineReader:
 
     def take_rest(self) -> bytes:
         """Everything unread, which is then no longer here: content follows, not lines."""
-        rest = self.unread[self._start :]
-        self.unread, self._start = b"", 0
+        rest = self.buffer[self._start :]
+        self.buffer, self._start = b"", 0
         return rest
 
     def _unfinished(self, limit: int) -> LineFault | None:
         """Throw away what is over the limit, but not a CR at the end: its LF may come."""
-        unread = len(self.unread) - self._start
-        ends_in_cr = self.unread.endswith(b"\r", self._start)
+        unread = len(self.buffer) - self._start
+        ends_in_cr = self.buffer.endswith(b"\r", self._start)
         if not self._discarded and unread - ends_in_cr + 2 <= limit:
             return None
         self._discarded += unread - ends_in_cr
-        self.unread, self._start = b"\r" if ends_in_cr else b"", 0
+        self.buffer, self._start = b"\r" if ends_in_cr else b"", 0
         if self._discarded <= DISCARD_LIMIT:
             return None
         self._discarded = 0

@@ -86,7 +86,10 @@ class CommandReader:
 
 @lru_cache(maxsize=1024)  # clients say the same again and again, and most mail is for the same few
 def read_in(phase: Phase, line: bytes) -> Event | WithPath | None:
-    """Only for lines that begin as a verb of the core's: what else clients say may be secret, and is not to be kept."""
+    """What a line is where the session stands in this phase; None when its verb is not the core's after all.
+
+    Only for lines that begin as one of its verbs: what else clients say may be secret, and is not to be kept.
+    """
     return commands.read_core_command(line, lambda command: _out_of_order(phase, command))
 
 

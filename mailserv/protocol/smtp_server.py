@@ -118,7 +118,7 @@ class SmtpServer:
             return self._no_command(phase)
         if self._chunk is not None:
             return self._next_of_chunk(self._chunk)
-        line = self._lines.next_line(self._line_limit) if self._lines.unread else None
+        line = self._lines.next_line(self._line_limit) if self._lines.buffer else None
         if line is None:
             return None
         if not isinstance(line, bytes):

@@ -14,11 +14,11 @@ from mailserv.mail.address import parse_domain
 from mailserv.mail.delivery import Delivery
 from mailserv.mail.domain_table import DomainTable
 from mailserv.mail.ip import is_within
-from mailserv.mail.message import Content, PrefixedContent, header_section
+from mailserv.mail.message import Content, PrefixedContent, field_name, header_fields, header_section
 from mailserv.mail.plugin import Services, reading
 from mailserv.mail.values import Network
 from mailserv_dkim.canonical import body_hash
-from mailserv_dkim.signing import Key, fields_of, name_of, read_key, signature
+from mailserv_dkim.signing import Key, read_key, signature
 
 MAX_FROM = 8192  # octets: more is no list of authors, and takes long to read
 
@@ -47,7 +47,7 @@ class Plugin:
         keys: dict[str, list[Key]] = {}
         for each in settings.keys:
             with reading(services, "keys"):
-                domain, selector = _name(each.domain), _name(each.selector)
+                domain, selector = _domain(each.domain), _domain(each.selector)
                 key = read_key(domain, selector, each.file)
                 if any(key.name == other.name for other in keys.get(domain, ())):
                     raise ValueError(f"two keys at {key.name}")
@@ -70,7 +70,7 @@ class Plugin:
         if not self._is_ours(delivery) or delivery.parameters.get("BODY", "").upper() == "BINARYMIME":
             return None
         section = header_section(content)
-        fields = fields_of(section)
+        fields = header_fields(section)
         keys = self._keys.find(author_domain(fields))
         if not keys:
             return None
@@ -81,7 +81,7 @@ class Plugin:
         return bool(delivery.login) or (delivery.peer_ip != "" and is_within(delivery.peer_ip, self._networks))
 
 
-def _name(text: str) -> str:
+def _domain(text: str) -> str:
     try:
         return parse_domain(text)
     except ValueError as error:
@@ -90,9 +90,9 @@ def _name(text: str) -> str:
 
 def author_domain(fields: list[bytes]) -> str:
     """Of the one From field (RFC 5322 §3.6.2), of all its authors; "" where they have not one domain, or there is no From,
-    or more than one, or one beyond measure."""
-    authors = [field for field in fields if name_of(field) == b"from"]
-    if len(authors) != 1 or len(authors[0]) > MAX_FROM:
+    or more than one, or one beyond measure, or a line that is no field."""
+    authors = [field for field in fields if field_name(field) == b"from"]
+    if len(authors) != 1 or not all(b":" in field for field in fields) or len(authors[0]) > MAX_FROM:
         return ""
     value = authors[0].partition(b":")[2].replace(b"\r\n", b"").decode("utf-8", "replace")
     try:

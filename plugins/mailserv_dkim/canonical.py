@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 
+from mailserv.mail.message import field_name
+
 
 def relaxed_field(field: bytes) -> bytes:
     """`field`: a whole one, folded as it is, with its CRLF."""
-    name, _, value = field.partition(b":")
-    unfolded = _single_spaces(value.replace(b"\r\n", b""))
-    return name.rstrip(b" \t").lower() + b":" + unfolded.strip(b" ") + b"\r\n"
+    unfolded = _single_spaces(field.partition(b":")[2].replace(b"\r\n", b""))
+    return field_name(field) + b":" + unfolded.strip(b" ") + b"\r\n"
 
 
 def body_hash(blocks: Iterable[bytes]) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from mailserv.mail.message import field_name
 from mailserv_dkim.canonical import relaxed_field
 
 LEAST_BITS = 1024  # of RSA: verifiers take no shorter keys (RFC 8301 §3.2)
@@ -28,8 +28,6 @@ PRESENT = (
 ).split()
 NAMES_A_LINE = 5  # of h=: its lines stay below 78 characters
 LINE = 72  # characters of base64
-
-_FIELD = re.compile(rb"[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")  # with its folded lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +77,11 @@ def _record(kind: str, public: bytes) -> str:
     return f"v=DKIM1; k={kind}; p={b64encode(public).decode()}"
 
 
-def fields_of(section: bytes) -> list[bytes]:
-    """The fields of a header section, each whole; none where the section is not made of fields."""
-    fields = _FIELD.findall(section)
-    return fields if b"".join(fields) == section and all(b":" in field for field in fields) else []
-
-
-def name_of(field: bytes) -> bytes:
-    return field.partition(b":")[0].rstrip(b" \t").lower()
-
-
 def signature(key: Key, fields: Iterable[bytes], body: bytes, now: float) -> bytes:
     """The whole field, CRLF at its end. `fields`: the message's, in their order; `body`: its `body_hash`."""
     by_name: dict[bytes, list[bytes]] = {}
     for field in fields:
-        by_name.setdefault(name_of(field), []).append(field)
+        by_name.setdefault(field_name(field), []).append(field)
     names = [name for name in ALWAYS for _ in range(len(by_name.get(name, ())) + 1)]
     names += [name for name in PRESENT if name in by_name for _ in range(len(by_name[name]) + 1)]
     unsigned = (

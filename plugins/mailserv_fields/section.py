@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mailserv.mail.message import Content, header_section
+from mailserv.mail.message import Content, field_name, header_fields, header_section
 
-_FIELD = re.compile(rb"[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")  # with its folded lines
 _SIGNED = re.compile(rb"(?:^|;)[ \t\r\n]*h[ \t\r\n]*=([^;]*)", re.IGNORECASE)
 _SIGNATURES = frozenset({b"dkim-signature", b"arc-message-signature"})  # both have h= (RFC 8617 §4.1.2)
 _FROM_CLAUSE = re.compile(rb"^Received: from .*?\r\n\tby ", re.DOTALL)
@@ -30,29 +29,25 @@ class Changes:
 def changed(content: Content, changes: Changes, *, our_received: bool) -> tuple[bytes | None, tuple[str, ...]]:
     """The whole content, None when it stays as it is; and the names that a signature kept from being changed."""
     section = header_section(content)
-    fields = _FIELD.findall(section)
-    if b"".join(fields) != section:
+    fields = header_fields(section)
+    if section and not fields:
         return None, ()  # its end is further away than anybody looks for it
     ours, rest = (fields[:1], fields[1:]) if our_received else ([], fields)
-    added = _FIELD.findall(changes.add)
-    touched = {*map(_name, added), *(changes.remove & set(map(_name, rest)))}
+    added = header_fields(changes.add)
+    touched = {*map(field_name, added), *(changes.remove & set(map(field_name, rest)))}
     kept = set() if changes.signed else touched & _covered(rest)
     new = [_hidden(field) for field in ours] if changes.hides_client else ours
-    new += [field for field in added if _name(field) not in kept]
-    new += [field for field in rest if _name(field) in kept or _name(field) not in changes.remove]
+    new += [field for field in added if field_name(field) not in kept]
+    new += [field for field in rest if field_name(field) in kept or field_name(field) not in changes.remove]
     names = tuple(sorted(name.decode("ascii", "replace") for name in kept))
     if new == fields:
         return None, names
     return b"".join(new) + b"".join(content.blocks())[len(section) :], names
 
 
-def _name(field: bytes) -> bytes:
-    return field.partition(b":")[0].rstrip(b" \t").lower()
-
-
 def _covered(fields: Iterable[bytes]) -> set[bytes]:
     """Every name in some signature's h=, whether there is such a field or not: that there is none may be signed, too."""
-    tags = [_SIGNED.search(field.partition(b":")[2]) for field in fields if _name(field) in _SIGNATURES]
+    tags = [_SIGNED.search(field.partition(b":")[2]) for field in fields if field_name(field) in _SIGNATURES]
     return {name.strip().lower() for tag in tags if tag for name in tag.group(1).split(b":")}
 
 

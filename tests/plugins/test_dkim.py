@@ -28,13 +28,13 @@ from hypothesis import strategies as st
 from policing import make_plugins
 
 from mailserv.errors import ConfigError
-from mailserv.mail.message import BytesContent, Content
+from mailserv.mail.message import BytesContent, Content, field_name, header_fields
 from mailserv.mail.value import replace
 from mailserv.testing.server import mail_server
 from mailserv.testing.sink import ScriptedMX
 from mailserv_dkim import author_domain
 from mailserv_dkim.canonical import body_hash, relaxed_field
-from mailserv_dkim.signing import fields_of, name_of, signed_data
+from mailserv_dkim.signing import signed_data
 
 ALICE = "alice@example.org"
 LOGIN = (ALICE, "secret")
@@ -187,7 +187,7 @@ def test_the_domain_of_the_author_signs_or_the_nearest_above_it(keys: dict[str, 
     ],
 )
 def test_the_authors_domain_is_known_only_where_nobody_can_doubt_it(fields: bytes, domain: str) -> None:
-    assert author_domain(fields_of(fields)) == domain
+    assert author_domain(header_fields(fields)) == domain
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_what_is_signed_is_what_rfc_8463_has_in_its_example() -> None:
         f"\r\n bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\r\n b="
     ).encode()
     section, _, body = SIX_PACK.partition(b"\r\n\r\n")
-    by_name = {name_of(field): [field] for field in fields_of(section + b"\r\n")}
+    by_name = {field_name(field): [field] for field in header_fields(section + b"\r\n")}
     names = [b"from", b"to", b"subject", b"date", b"message-id", b"from", b"subject", b"date"]
     signed = b64decode("/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11BusFa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw==")
     secret = Ed25519PrivateKey.from_private_bytes(b64decode("nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="))
